@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: MIT */
+#include "btree.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#define LEVEL_ANY UINT32_MAX
+
+/* A node that splits hands its new right neighbour to its parent. */
+struct split {
+	struct mojo_blob *right; /* owned; NULL: no split */
+	uint8_t key[MOJO_KEY_BYTES_MAX];
+	unsigned key_length;
+};
+
+/* Retains. @level: which the parent expects, so that a circle in a damaged tree ends. */
+static int get_node(const struct mojo_tree *tree, const uint8_t *ref, unsigned level, struct mojo_blob **ret_blob)
+{
+	struct mojo_blob *blob;
+	int err = mojo_blob_get(tree->blobs, ref, MOJO_BLOB_NODE, &blob);
+	if (err)
+		return err;
+	if (mojo_node_kind(blob->data) != tree->kind || (level != LEVEL_ANY && mojo_node_level(blob->data) != level)) {
+		mojo_blob_put(tree->blobs, blob);
+		return -EUCLEAN;
+	}
+	*ret_blob = blob;
+	return 0;
+}
+
+static int own_node(struct mojo_tree *tree, uint8_t *ref, unsigned level, struct mojo_blob **ret_blob)
+{
+	struct mojo_blob *blob;
+	int err = get_node(tree, ref, level, &blob); /* checks before anything is copied */
+	if (err)
+		return err;
+	mojo_blob_put(tree->blobs, blob);
+	return mojo_blob_writable(tree->blobs, ref, MOJO_BLOB_NODE, tree->version, tree->held, ret_blob);
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+int mojo_tree_get(const struct mojo_tree *tree, const uint8_t *key, unsigned key_length, struct mojo_cell *ret_cell)
+{
+	uint8_t ref[MOJO_REF_BYTES];
+	unsigned level = LEVEL_ANY;
+	memcpy(ref, tree->root, MOJO_REF_BYTES);
+	if (mojo_ref_is_null(ref))
+		return -ENOENT;
+	for (;;) {
+		struct mojo_blob *blob;
+		int err = get_node(tree, ref, level, &blob);
+		if (err)
+			return err;
+		unsigned length;
+		level = mojo_node_level(blob->data);
+		if (level == 0) {
+			bool exact;
+			unsigned index = mojo_node_find(blob->data, key, key_length, &exact);
+			if (exact) {
+				const uint8_t *value = mojo_node_value(blob->data, index, &length);
+				memcpy(ret_cell->value, value, length);
+				ret_cell->value_length = length;
+			}
+			mojo_blob_put(tree->blobs, blob);
+			return exact ? 0 : -ENOENT;
+		}
+		unsigned child = mojo_node_child(blob->data, key, key_length);
+		memcpy(ref, mojo_node_value(blob->data, child, &length), MOJO_REF_BYTES);
+		mojo_blob_put(tree->blobs, blob);
+		level--;
+	}
+}
+
+static void copy_cell(struct mojo_blob *leaf, unsigned index, struct mojo_cell *ret_cell)
+{
+	const uint8_t *key = mojo_node_key(leaf->data, index, &ret_cell->key_length);
+	memcpy(ret_cell->key, key, ret_cell->key_length);
+	const uint8_t *value = mojo_node_value(leaf->data, index, &ret_cell->value_length);
+	memcpy(ret_cell->value, value, ret_cell->value_length);
+}
+
+static int next_below(const struct mojo_tree *tree, const uint8_t *ref, unsigned level, const uint8_t *key,
+		      unsigned key_length, bool behind, struct mojo_cell *ret_cell)
+{
+	struct mojo_blob *blob;
+	int err = get_node(tree, ref, level, &blob);
+	if (err)
+		return err;
+	unsigned count = mojo_node_count(blob->data), length;
+	level = mojo_node_level(blob->data);
+	if (level == 0) {
+		bool exact;
+		unsigned index = mojo_node_find(blob->data, key, key_length, &exact);
+		if (exact && behind)
+			index++;
+		err = -ENOENT;
+		if (index < count) {
+			copy_cell(blob, index, ret_cell);
+			err = 0;
+		}
+	} else {
+		err = -ENOENT;
+		for (unsigned i = mojo_node_child(blob->data, key, key_length); i < count && err == -ENOENT; i++)
+			err = next_below(tree, mojo_node_value(blob->data, i, &length), level - 1, key, key_length,
+					 behind, ret_cell);
+	}
+	mojo_blob_put(tree->blobs, blob);
+	return err;
+}
+
+int mojo_tree_next(const struct mojo_tree *tree, const uint8_t *key, unsigned key_length, bool behind,
+		   struct mojo_cell *ret_cell)
+{
+	if (mojo_ref_is_null(tree->root))
+		return -ENOENT;
+	return next_below(tree, tree->root, LEVEL_ANY, key, key_length, behind, ret_cell);
+}
+
+static int before_below(const struct mojo_tree *tree, const uint8_t *ref, unsigned level, const uint8_t *key,
+			unsigned key_length, struct mojo_cell *ret_cell)
+{
+	struct mojo_blob *blob;
+	int err = get_node(tree, ref, level, &blob);
+	if (err)
+		return err;
+	unsigned length;
+	bool exact;
+	level = mojo_node_level(blob->data);
+	unsigned index = mojo_node_find(blob->data, key, key_length, &exact);
+	err = -ENOENT;
+	if (level == 0 && index > 0) {
+		copy_cell(blob, index - 1, ret_cell);
+		err = 0;
+	} else if (level > 0) {
+		for (unsigned i = mojo_node_child(blob->data, key, key_length) + 1; i > 0 && err == -ENOENT; i--)
+			err = before_below(tree, mojo_node_value(blob->data, i - 1, &length), level - 1, key,
+					   key_length, ret_cell);
+	}
+	mojo_blob_put(tree->blobs, blob);
+	return err;
+}
+
+int mojo_tree_before(const struct mojo_tree *tree, const uint8_t *key, unsigned key_length, struct mojo_cell *ret_cell)
+{
+	if (mojo_ref_is_null(tree->root))
+		return -ENOENT;
+	return before_below(tree, tree->root, LEVEL_ANY, key, key_length, ret_cell);
+}
+
+/* ---- changing ------------------------------------------------------------------------------- */
+
+/* Puts a cell into a node that is ours, splitting it if it is full. */
+static int insert_cell(struct mojo_tree *tree, struct mojo_blob *node, unsigned index, const uint8_t *key,
+		       unsigned key_length, const uint8_t *value, unsigned value_length, struct split *ret_split)
+{
+	uint32_t bytes = tree->blobs->node_bytes;
+	if (mojo_node_insert(node->data, bytes, index, key, key_length, value, value_length))
+		return 0;
+
+	struct mojo_blob *right;
+	int err = mojo_blob_new(tree->blobs, MOJO_BLOB_NODE, tree->version, &right);
+	if (err)
+		return err;
+	unsigned count = mojo_node_count(node->data), at = count;
+	if (index < count) { /* else: keys in rising order; leave the full node full */
+		uint32_t used = mojo_node_used(node->data, bytes), left = 0;
+		unsigned have_key, have_value;
+		for (at = 0; at + 1 < count && left < used / 2; at++) {
+			mojo_node_key(node->data, at, &have_key);
+			mojo_node_value(node->data, at, &have_value);
+			left += MOJO_CELL_FIXED_BYTES + 2 + have_key + have_value;
+		}
+		if (at == 0)
+			at = 1;
+	}
+	mojo_node_split(node->data, right->data, bytes, at);
+	bool fits;
+	if (index <= at && at < count)
+		fits = mojo_node_insert(node->data, bytes, index, key, key_length, value, value_length);
+	else
+		fits = mojo_node_insert(right->data, bytes, index - at, key, key_length, value, value_length);
+	assert(fits); /* node.c asserts that three cells always fit */
+	(void)fits;
+	const uint8_t *first = mojo_node_key(right->data, 0, &ret_split->key_length);
+	memcpy(ret_split->key, first, ret_split->key_length);
+	ret_split->right = right;
+	return 0;
+}
+
+static int put_below(struct mojo_tree *tree, uint8_t *ref, unsigned level, const uint8_t *key, unsigned key_length,
+		     const uint8_t *value, unsigned value_length, struct split *ret_split)
+{
+	struct mojo_blob *node;
+	int err = own_node(tree, ref, level, &node);
+	if (err)
+		return err;
+	unsigned length;
+	level = mojo_node_level(node->data);
+	if (level == 0) {
+		bool exact;
+		unsigned index = mojo_node_find(node->data, key, key_length, &exact);
+		if (exact) {
+			uint8_t *have = mojo_node_value(node->data, index, &length);
+			if (length == value_length) {
+				memcpy(have, value, value_length);
+				return 0;
+			}
+			/* Keep the old cell until the new one is sure to fit. */
+			struct mojo_cell old = {.value_length = length};
+			memcpy(old.value, have, length);
+			mojo_node_remove(node->data, index);
+			err = insert_cell(tree, node, index, key, key_length, value, value_length, ret_split);
+			if (err)
+				mojo_node_insert(node->data, tree->blobs->node_bytes, index, key, key_length, old.value,
+						 old.value_length);
+			return err;
+		}
+		return insert_cell(tree, node, index, key, key_length, value, value_length, ret_split);
+	}
+	unsigned child = mojo_node_child(node->data, key, key_length);
+	struct split split = {0};
+	err = put_below(tree, mojo_node_value(node->data, child, &length), level - 1, key, key_length, value,
+			value_length, &split);
+	if (err || !split.right)
+		return err;
+	uint8_t right_ref[MOJO_REF_BYTES];
+	mojo_blob_ref(split.right, right_ref);
+	return insert_cell(tree, node, child + 1, split.key, split.key_length, right_ref, MOJO_REF_BYTES, ret_split);
+}
+
+int mojo_tree_put(struct mojo_tree *tree, const uint8_t *key, unsigned key_length, const uint8_t *value,
+		  unsigned value_length)
+{
+	struct mojo_blob *node;
+	int err = mojo_blobs_reserve(tree->blobs);
+	if (err)
+		return err;
+	if (mojo_ref_is_null(tree->root)) {
+		err = mojo_blob_new(tree->blobs, MOJO_BLOB_NODE, tree->version, &node);
+		if (err)
+			return err;
+		mojo_node_init(node->data, tree->blobs->node_bytes, 0, tree->kind);
+		mojo_blob_ref(node, tree->root);
+	}
+	struct split split = {0};
+	err = put_below(tree, tree->root, LEVEL_ANY, key, key_length, value, value_length, &split);
+	if (err || !split.right)
+		return err;
+	err = mojo_blob_new(tree->blobs, MOJO_BLOB_NODE, tree->version, &node);
+	if (err)
+		return err;
+	uint32_t bytes = tree->blobs->node_bytes;
+	mojo_node_init(node->data, bytes, mojo_node_level(split.right->data) + 1, tree->kind);
+	uint8_t right_ref[MOJO_REF_BYTES];
+	mojo_blob_ref(split.right, right_ref);
+	mojo_node_insert(node->data, bytes, 0, NULL, 0, tree->root, MOJO_REF_BYTES);
+	mojo_node_insert(node->data, bytes, 1, split.key, split.key_length, right_ref, MOJO_REF_BYTES);
+	mojo_blob_ref(node, tree->root);
+	return 0;
+}
+
+/* Child @index of @node, ours, has become small: join it with a neighbour if both fit in three quarters. */
+static void join(struct mojo_tree *tree, struct mojo_blob *node, unsigned index)
+{
+	unsigned count = mojo_node_count(node->data), length, level = mojo_node_level(node->data);
+	uint32_t bytes = tree->blobs->node_bytes;
+	if (count < 2)
+		return;
+	unsigned left_index = index > 0 ? index - 1 : 0;
+	uint8_t *left_ref = mojo_node_value(node->data, left_index, &length);
+	uint8_t *right_ref = mojo_node_value(node->data, left_index + 1, &length);
+	struct mojo_blob *left, *right;
+	if (get_node(tree, left_ref, level - 1, &left) != 0)
+		return; /* joining is only for economy */
+	if (get_node(tree, right_ref, level - 1, &right) != 0) {
+		mojo_blob_put(tree->blobs, left);
+		return;
+	}
+	bool fit = mojo_node_used(left->data, bytes) + mojo_node_used(right->data, bytes) + MOJO_KEY_BYTES_MAX <
+		   bytes / 4 * 3;
+	mojo_blob_put(tree->blobs, left);
+	if (fit && mojo_blob_writable(tree->blobs, left_ref, MOJO_BLOB_NODE, tree->version, tree->held, &left) == 0) {
+		unsigned at = mojo_node_count(left->data), right_count = mojo_node_count(right->data);
+		for (unsigned i = 0; i < right_count; i++) {
+			unsigned key_length, value_length;
+			const uint8_t *key = mojo_node_key(right->data, i, &key_length);
+			uint8_t *value = mojo_node_value(right->data, i, &value_length);
+			if (i == 0 && level > 1) /* the first key of an inner node counts as lowest: name it */
+				key = mojo_node_key(node->data, left_index + 1, &key_length);
+			mojo_node_insert(left->data, bytes, at + i, key, key_length, value, value_length);
+			int offset = level > 1 ? 0 : mojo_leaf_ref_offset(tree->kind, key, key_length);
+			if (offset >= 0)
+				mojo_ref_retain(value + offset);
+		}
+		mojo_blob_put(tree->blobs, right);
+		mojo_ref_kill(tree->blobs, right_ref, tree->held);
+		mojo_node_remove(node->data, left_index + 1);
+		return;
+	}
+	mojo_blob_put(tree->blobs, right);
+}
+
+static int delete_below(struct mojo_tree *tree, uint8_t *ref, unsigned level, const uint8_t *key, unsigned key_length)
+{
+	struct mojo_blob *node;
+	int err = own_node(tree, ref, level, &node);
+	if (err)
+		return err;
+	unsigned length;
+	level = mojo_node_level(node->data);
+	if (level == 0) {
+		bool exact;
+		unsigned index = mojo_node_find(node->data, key, key_length, &exact);
+		if (!exact)
+			return -ENOENT;
+		/* The reference that the cell may hold is the caller's from here on. */
+		mojo_node_remove(node->data, index);
+		return 0;
+	}
+	unsigned child = mojo_node_child(node->data, key, key_length);
+	uint8_t *child_ref = mojo_node_value(node->data, child, &length);
+	err = delete_below(tree, child_ref, level - 1, key, key_length);
+	if (err)
+		return err;
+	struct mojo_blob *below = mojo_ref_blob(child_ref);
+	if (mojo_node_count(below->data) == 0) {
+		mojo_ref_kill(tree->blobs, child_ref, tree->held);
+		mojo_node_remove(node->data, child);
+	} else if (mojo_node_used(below->data, tree->blobs->node_bytes) < tree->blobs->node_bytes / 4) {
+		join(tree, node, child);
+	}
+	return 0;
+}
+
+int mojo_tree_delete(struct mojo_tree *tree, const uint8_t *key, unsigned key_length)
+{
+	struct mojo_cell *unused = &(struct mojo_cell){0};
+	int err = mojo_tree_get(tree, key, key_length, unused); /* copy nothing for an absent key */
+	if (err)
+		return err;
+	err = delete_below(tree, tree->root, LEVEL_ANY, key, key_length);
+	if (err)
+		return err;
+	for (;;) {
+		struct mojo_blob *root = mojo_ref_blob(tree->root);
+		unsigned count = mojo_node_count(root->data), length;
+		if (count == 0) {
+			mojo_ref_kill(tree->blobs, tree->root, tree->held);
+			memset(tree->root, 0, MOJO_REF_BYTES);
+			return 0;
+		}
+		if (count > 1 || mojo_node_level(root->data) == 0)
+			return 0;
+		uint8_t child[MOJO_REF_BYTES];
+		memcpy(child, mojo_node_value(root->data, 0, &length), MOJO_REF_BYTES);
+		mojo_ref_retain(child);
+		mojo_ref_kill(tree->blobs, tree->root, tree->held);
+		memcpy(tree->root, child, MOJO_REF_BYTES);
+		if (!mojo_ref_in_memory(child))
+			return 0;
+	}
+}
+
+int mojo_tree_touch(struct mojo_tree *tree, const uint8_t *key, unsigned key_length, uint8_t **ret_value,
+		    unsigned *ret_value_length)
+{
+	struct mojo_cell *unused = &(struct mojo_cell){0};
+	int err = mojo_tree_get(tree, key, key_length, unused);
+	if (err)
+		return err;
+	uint8_t *ref = tree->root;
+	unsigned level = LEVEL_ANY;
+	for (;;) {
+		struct mojo_blob *node;
+		err = own_node(tree, ref, level, &node);
+		if (err)
+			return err;
+		level = mojo_node_level(node->data);
+		if (level == 0) {
+			bool exact;
+			unsigned index = mojo_node_find(node->data, key, key_length, &exact);
+			assert(exact);
+			*ret_value = mojo_node_value(node->data, index, ret_value_length);
+			return 0;
+		}
+		unsigned length;
+		ref = mojo_node_value(node->data, mojo_node_child(node->data, key, key_length), &length);
+		level--;
+	}
+}
+
+void mojo_tree_release(struct mojo_tree *tree)
+{
+	mojo_ref_release(tree->blobs, tree->root);
+	memset(tree->root, 0, MOJO_REF_BYTES);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * btree.h - ordered maps from short keys to short values, copied on write, shared between versions.
+ *
+ * A tree is a reference to its root node and a version label. Copying the reference (and retaining it)
+ * freezes the tree as it is at that moment: later changes copy the nodes on their way. Cost of a look-up
+ * or change: the height; of a freeze: nothing.
+ *
+ * Values may hold a reference to a blob at the place that mojo_leaf_ref_offset() names. The tree retains
+ * such references when it copies a leaf. It moves bytes and no more when a value is put, replaced or
+ * deleted: whoever puts one in gives its count to the tree, whoever replaces or deletes one takes the
+ * count back.
+ *
+ * Thread safety: none; the store's lock is held. Errors: -EUCLEAN, -EIO, -ENOMEM from reading nodes. A
+ * change that fails leaves the content as it was.
+ */
+#ifndef MOJO_BTREE_H
+#define MOJO_BTREE_H
+
+#include "blob.h"
+#include "node.h"
+
+struct mojo_tree {
+	struct mojo_blobs *blobs; /* borrowed */
+	enum mojo_tree_kind kind;
+	uint32_t version; /* label of what is written; 1 in trees without versions */
+	uint32_t held;    /* what is labelled with this version, or a lower one, may be held by a frozen version */
+	uint8_t root[MOJO_REF_BYTES];
+};
+
+struct mojo_cell {
+	uint8_t key[MOJO_KEY_BYTES_MAX];
+	unsigned key_length;
+	uint8_t value[MOJO_VALUE_BYTES_MAX];
+	unsigned value_length;
+};
+
+/* mojo_tree_get - -ENOENT if the key is absent. Fills value and value_length of @ret_cell. */
+int mojo_tree_get(const struct mojo_tree *tree, const uint8_t *key, unsigned key_length, struct mojo_cell *ret_cell);
+/* mojo_tree_next - the first cell with a key >= @key (> @key if @behind); -ENOENT if there is none. */
+int mojo_tree_next(const struct mojo_tree *tree, const uint8_t *key, unsigned key_length, bool behind,
+		   struct mojo_cell *ret_cell);
+/* mojo_tree_before - the last cell with a key < @key; -ENOENT if there is none. */
+int mojo_tree_before(const struct mojo_tree *tree, const uint8_t *key, unsigned key_length, struct mojo_cell *ret_cell);
+int mojo_tree_put(struct mojo_tree *tree, const uint8_t *key, unsigned key_length, const uint8_t *value,
+		  unsigned value_length);
+/* mojo_tree_delete - -ENOENT if absent. */
+int mojo_tree_delete(struct mojo_tree *tree, const uint8_t *key, unsigned key_length);
+/* mojo_tree_touch - make the leaf with @key this tree's own and return where the value stands in it; the
+ * bytes may be changed in place until the next call on any tree. */
+int mojo_tree_touch(struct mojo_tree *tree, const uint8_t *key, unsigned key_length, uint8_t **ret_value,
+		    unsigned *ret_value_length);
+/* mojo_tree_release - let go of the root, without killing anything on disk. */
+void mojo_tree_release(struct mojo_tree *tree);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bucket.h - the bytes of one file: ranges of any offset and length over fixed-size pages.
+ *
+ * Invariant: bytes of a page behind the file's end are zero, so that a file that grows reads zeros there.
+ * A page's content is, in this order: in the open batch, in the group being written, in its block.
+ */
+#ifndef MOJO_BUCKET_H
+#define MOJO_BUCKET_H
+
+#include "state.h"
+
+/* mojo_bucket_put - [begin was called with the pages in the range] write a piece and update the inode. */
+int mojo_bucket_put(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length);
+
+/* mojo_bucket_resize - [begin was called with one page] as truncate(2). @inode is stored anew. */
+int mojo_bucket_resize(struct mojo_store *store, struct mojo_inode *inode, uint64_t size);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+#include "checkpoint.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+/* ---- groups of blobs ------------------------------------------------------------------------ */
+
+#define GROUP_BYTES (1u << 20) /* of blobs in one group; more than the largest blob */
+
+static_assert(GROUP_BYTES > MOJO_PPS_MAX * MOJO_ENTRY_BYTES, "a group holds the largest slot");
+
+struct placer {
+	struct mojo_store *store;
+	uint64_t generation;
+	uint8_t *buf;         /* one header block, then blobs */
+	uint32_t blocks_max;  /* of blobs */
+	uint32_t used;        /* blocks of blobs */
+	uint64_t address;     /* of the header block, once the group has begun */
+	bool begun;
+	uint64_t groups;
+};
+
+/* Writes the group that was begun. */
+static int finish_group(struct placer *p, bool end)
+{
+	struct mojo_log *log = &p->store->log;
+	uint32_t block = log->block_bytes;
+	struct mojo_group group = {
+		.epoch = log->epoch,
+		.sequence = log->sequence,
+		.durable_sequence = log->durable_sequence,
+		.address = p->address,
+		.header_blocks = 1,
+		.data_blocks = p->used,
+		.flags = end ? MOJO_GROUP_BATCH_END : 0,
+	};
+	uint8_t *at = p->buf + MOJO_GROUP_HEADER_BYTES;
+	memset(p->buf, 0, block);
+	if (log->announce) {
+		mojo_put16(at, MOJO_RECORD_EPOCH);
+		mojo_put32(at + 4, 8);
+		mojo_put64(at + MOJO_RECORD_HEADER_BYTES, log->previous_epoch);
+		at += MOJO_RECORD_HEADER_BYTES + 8;
+		group.record_count++;
+	}
+	mojo_put16(at, MOJO_RECORD_BLOBS);
+	mojo_put32(at + 4, 12);
+	mojo_put64(at + MOJO_RECORD_HEADER_BYTES, p->generation);
+	mojo_put32(at + MOJO_RECORD_HEADER_BYTES + 8, p->used);
+	at += MOJO_RECORD_HEADER_BYTES + 12;
+	group.record_count++;
+	group.record_bytes = (uint32_t)(at - p->buf - MOJO_GROUP_HEADER_BYTES);
+	mojo_group_seal(p->buf, block, log->store_id, &group);
+
+	struct iovec vector = {p->buf, ((size_t)p->used + 1) * block};
+	int err = mojo_chunks_write(log->chunks, p->address, &vector, 1);
+	if (err)
+		return err;
+	log->tail = p->address + 1 + p->used; /* the rest of the reservation goes back */
+	log->announce = false;
+	log->unflushed = true;
+	log->sequence++;
+	log->groups++;
+	log->hooks.dead(log->hooks.arg, p->address, 1);
+	p->begun = false;
+	p->used = 0;
+	p->groups++;
+	return 0;
+}
+
+static int begin_group(struct placer *p)
+{
+	int err = mojo_log_reserve(&p->store->log, 1 + p->blocks_max, &p->address);
+	p->begun = !err;
+	return err;
+}
+
+static int place(void *arg, const uint8_t *data, uint32_t bytes, uint64_t *ret_address)
+{
+	struct placer *p = arg;
+	uint32_t block = p->store->log.block_bytes, blocks = mojo_blob_blocks(bytes, block);
+	int err = 0;
+	if (p->begun && p->used + blocks > p->blocks_max)
+		err = finish_group(p, false);
+	if (!err && !p->begun)
+		err = begin_group(p);
+	if (err)
+		return err;
+	uint8_t *to = p->buf + ((size_t)p->used + 1) * block;
+	memcpy(to, data, bytes);
+	memset(to + bytes, 0, (size_t)blocks * block - bytes);
+	*ret_address = p->address + 1 + p->used;
+	p->used += blocks;
+	return 0;
+}
+
+static int write_trees(struct mojo_store *store, uint64_t generation)
+{
+	struct mojo_log *log = &store->log;
+	struct placer p = {
+		.store = store,
+		.generation = generation,
+		.blocks_max = GROUP_BYTES / log->block_bytes,
+	};
+	p.buf = malloc(((size_t)p.blocks_max + 1) * log->block_bytes);
+	if (!p.buf)
+		return -ENOMEM;
+	int err = mojo_blob_write_out(&store->blobs, store->main.root, place, &p);
+	if (!err)
+		err = mojo_blob_write_out(&store->blobs, store->versions.root, place, &p);
+	if (!err)
+		err = mojo_blob_write_out(&store->blobs, store->dead.root, place, &p);
+	if (!err && p.begun)
+		err = finish_group(&p, true);
+	if (!err && p.groups) {
+		err = mojo_chunks_flush(log->chunks, log->chunk);
+		log->unflushed = false;
+		if (!err)
+			log->durable_sequence = log->sequence - 1;
+		log->flushes++;
+	}
+	free(p.buf);
+	return err;
+}
+
+/* ---- the root ------------------------------------------------------------------------------- */
+
+int mojo_root_write(struct mojo_store *store, const struct mojo_root *root, unsigned slot)
+{
+	uint8_t bytes[MOJO_ROOT_SLOT_BYTES];
+	struct iovec vector = {bytes, sizeof(bytes)};
+	mojo_root_encode(bytes, root);
+	int err = store->io->ops->write(store->state_file, &vector, 1, (uint64_t)slot * MOJO_ROOT_SLOT_BYTES);
+	return err ? err : store->io->ops->flush(store->state_file);
+}
+
+static int take(struct mojo_store *store)
+{
+	struct mojo_log *log = &store->log;
+	struct mojo_root root = store->root;
+	root.generation++;
+	root.log_address = log->tail;
+	root.log_sequence = log->sequence;
+	root.epoch = log->announce ? log->previous_epoch : log->epoch;
+
+	struct mojo_block_set settled = {0};
+	int err = mojo_space_settle(&store->space, &settled);
+	if (!err)
+		err = write_trees(store, root.generation);
+	if (!err) {
+		root.durable_sequence = log->sequence - 1;
+		root.flags = store->mark_pending ? MOJO_ROOT_MARK_PENDING : 0;
+		root.active_version = store->active;
+		root.next_bucket = store->next_bucket;
+		memcpy(root.main_ref, store->main.root, MOJO_REF_BYTES);
+		memcpy(root.versions_ref, store->versions.root, MOJO_REF_BYTES);
+		memcpy(root.space_ref, store->dead.root, MOJO_REF_BYTES);
+		root.written_ns = mojo_now(store);
+		root.files = store->files;
+		root.directories = store->directories;
+		root.frozen_versions = store->frozen;
+		err = mojo_root_write(store, &root, store->root_slot ^ 1);
+	}
+	if (err) {
+		mojo_block_set_free(&settled);
+		return mojo_poison(store, err, "taking a checkpoint");
+	}
+	store->root = root;
+	store->root_slot ^= 1;
+	log->bytes_since_root = 0;
+	store->checkpoints++;
+	store->checkpoint_ns = mojo_now(store);
+	err = mojo_space_reclaim(&store->space, &settled);
+	return err ? mojo_poison(store, err, "giving back dead space") : 0;
+}
+
+bool mojo_checkpoint_due(const struct mojo_store *store, unsigned factor)
+{
+	return store->log.bytes_since_root >= store->config.checkpoint_bytes * factor ||
+	       store->blobs.dirty_bytes >= store->config.cache_bytes / 2 * factor;
+}
+
+int mojo_checkpoint_locked(struct mojo_store *store)
+{
+	if (store->config.read_only)
+		return -EROFS;
+	while (store->quiet)
+		pthread_cond_wait(&store->calm, &store->mu);
+	store->quiet = true;
+	int err;
+	do {
+		err = mojo_log_sync(&store->log);
+		mojo_log_wait(&store->log);
+	} while (!err && !mojo_log_is_empty(&store->log));
+	if (!err)
+		err = store->log.failed;
+	if (!err)
+		err = take(store);
+	store->quiet = false;
+	pthread_cond_broadcast(&store->calm);
+	return err;
+}
+
+int mojo_checkpoint(struct mojo_store *store)
+{
+	pthread_mutex_lock(&store->mu);
+	int err = mojo_checkpoint_locked(store);
+	pthread_mutex_unlock(&store->mu);
+	return err;
+}
+
+/* ---- marking -------------------------------------------------------------------------------- */
+
+struct mark {
+	struct mojo_store *store;
+	struct mojo_block_set live;
+	int err;
+};
+
+static int mark_slot(struct mark *m, const uint8_t *entries, size_t count, size_t stride)
+{
+	int err = 0;
+	for (size_t i = 0; i < count && !err; i++) {
+		struct mojo_entry entry = mojo_entry_decode(entries + i * stride);
+		if (entry.version)
+			err = mojo_block_set_add(&m->live, m->store->space.group_blocks, entry.address, 1);
+	}
+	return err;
+}
+
+static int mark_blob(struct mark *m, const uint8_t *ref, enum mojo_blob_type type)
+{
+	struct mojo_blobs *blobs = &m->store->blobs;
+	uint32_t group_blocks = m->store->space.group_blocks;
+	bool on_disk = !mojo_ref_in_memory(ref); /* reclaiming has touched the space tree again */
+	struct mojo_ref r = on_disk ? mojo_ref_decode(ref) : (struct mojo_ref){0};
+	if (on_disk && mojo_block_set_has(&m->live, group_blocks, r.address))
+		return 0; /* shared, and seen already */
+	struct mojo_blob *blob;
+	int err = mojo_blob_get(blobs, ref, type, &blob);
+	if (err)
+		return err;
+	if (on_disk)
+		err = mojo_block_set_add(&m->live, group_blocks, r.address,
+					 mojo_blob_blocks(r.bytes, blobs->chunks->block_bytes));
+	if (!err && type == MOJO_BLOB_SLOT) {
+		err = mark_slot(m, blob->data, blob->data_bytes / MOJO_ENTRY_BYTES, MOJO_ENTRY_BYTES);
+	} else if (!err) {
+		unsigned count = mojo_node_count(blob->data), kind = mojo_node_kind(blob->data), length;
+		bool inner = mojo_node_level(blob->data) > 0;
+		for (unsigned i = 0; i < count && !err; i++) {
+			unsigned key_length;
+			const uint8_t *key = mojo_node_key(blob->data, i, &key_length);
+			uint8_t *value = mojo_node_value(blob->data, i, &length);
+			if (!inner && mojo_leaf_ref_offset(kind, key, key_length) < 0)
+				continue;
+			bool slot = !inner && kind == MOJO_TREE_MAIN;
+			if (!mojo_ref_is_null(value))
+				err = mark_blob(m, value, slot ? MOJO_BLOB_SLOT : MOJO_BLOB_NODE);
+			if (!err && slot && length >= MOJO_SLOT_VALUE_FIXED_BYTES)
+				err = mark_slot(m, value + MOJO_SLOT_VALUE_FIXED_BYTES + 2,
+						(length - MOJO_SLOT_VALUE_FIXED_BYTES) / MOJO_DELTA_BYTES,
+						MOJO_DELTA_BYTES);
+		}
+	}
+	mojo_blob_put(blobs, blob);
+	return err;
+}
+
+/* Everything in one chunk that is neither live nor known dead dies. */
+static int mark_chunk(void *arg, const char *name)
+{
+	struct mark *m = arg;
+	struct mojo_store *store = m->store;
+	int64_t number = mojo_chunk_number(name);
+	if (number < 0 || (uint64_t)number > store->log.chunk)
+		return 0;
+	for (unsigned i = 0; i < store->space.spare_count; i++)
+		if (store->space.spares[i] == number)
+			return 0;
+	uint64_t from = (uint64_t)number * store->root.chunk_blocks, to = from + store->root.chunk_blocks;
+	if (to > store->log.tail)
+		to = store->log.tail;
+	for (uint64_t address = from; address < to; address++) {
+		bool dead;
+		if (mojo_block_set_has(&m->live, store->space.group_blocks, address))
+			continue;
+		int err = mojo_space_is_dead(&store->space, address, &dead);
+		if (err)
+			return err;
+		if (!dead)
+			mojo_space_kill(&store->space, address, 1);
+	}
+	return 0;
+}
+
+int mojo_mark_locked(struct mojo_store *store)
+{
+	int err = mojo_checkpoint_locked(store); /* no dirty blob is left, and the lock stays ours from here */
+	struct mark m = {.store = store};
+	if (!err)
+		err = mojo_log_is_empty(&store->log) && !store->log.busy ? 0 : -EAGAIN;
+	const uint8_t *roots[] = {store->main.root, store->versions.root, store->dead.root};
+	for (size_t i = 0; i < 3 && !err; i++)
+		if (!mojo_ref_is_null(roots[i]))
+			err = mark_blob(&m, roots[i], MOJO_BLOB_NODE);
+	if (!err)
+		err = store->io->ops->list(store->io, MOJO_CHUNK_DIR, mark_chunk, &m);
+	if (!err)
+		store->mark_pending = store->space.out_of_memory = false;
+	mojo_block_set_free(&m.live);
+	return err;
+}

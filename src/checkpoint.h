@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * checkpoint.h - the index written out and the root turned; dead space found and given back.
+ *
+ * Steps: close and flush the open batch; note the log's position P; write fresh deaths into the space
+ * tree; write all dirty blobs as groups of their own, behind P; flush; write the older root slot anew,
+ * with P in it; flush; give back what the rule in space.h allows. A crash before the root is flushed
+ * leaves the old root, from which the log is replayed over the abandoned groups.
+ */
+#ifndef MOJO_CHECKPOINT_H
+#define MOJO_CHECKPOINT_H
+
+#include "state.h"
+
+/* mojo_checkpoint_locked - [unlocks, at the beginning] */
+int mojo_checkpoint_locked(struct mojo_store *store);
+
+/* mojo_checkpoint_due - has the log, or the index in memory, grown past @factor times its limit? */
+bool mojo_checkpoint_due(const struct mojo_store *store, unsigned factor);
+
+/* mojo_root_write - encode @root and put it into slot @slot of the state file, on stable storage. */
+int mojo_root_write(struct mojo_store *store, const struct mojo_root *root, unsigned slot);
+
+/* mojo_mark_locked - [unlocks] find and note every block that no kept version refers to. Takes a checkpoint. */
+int mojo_mark_locked(struct mojo_store *store);
+
+#endif

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io_host.c - the real file system behind io.h.
+ *
+ * Everything goes through a descriptor of the store's directory, so that a store keeps working when a
+ * directory above it is renamed. No final component is followed if it is a symbolic link, and only
+ * regular files are opened: a store that was tampered with must not lead the daemon elsewhere, nor make
+ * it hang on a fifo.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "io.h"
+
+#ifndef IOV_MAX
+#define IOV_MAX 1024
+#endif
+
+struct host_io {
+	struct mojo_io base;
+	int dirfd; /* owned */
+};
+
+struct host_file {
+	int fd; /* owned */
+};
+
+static struct host_io *host_of(struct mojo_io *io)
+{
+	return (struct host_io *)io;
+}
+
+static int fd_of(struct mojo_io_file *file)
+{
+	return ((struct host_file *)file)->fd;
+}
+
+/* The store's own directory is named "" in io.h, and "." in system calls. */
+static const char *dir_name(const char *path)
+{
+	return path[0] ? path : ".";
+}
+
+/* -errno, where a host that lacks the operation altogether looks like one that lacks it for this file. */
+static int unsupported_errno(void)
+{
+	return errno == ENOSYS || errno == EOPNOTSUPP ? -EOPNOTSUPP : -errno;
+}
+
+static int host_open(struct mojo_io *io, const char *path, int flags, struct mojo_io_file **ret_file)
+{
+	/* O_NONBLOCK is for the open itself, should the name be a fifo; regular files ignore it. */
+	int how = O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK;
+	struct host_file *file;
+	struct stat st;
+	int error;
+	int fd;
+
+	how |= flags & MOJO_IO_WRITE ? O_RDWR : O_RDONLY;
+	if (flags & MOJO_IO_CREATE)
+		how |= flags & MOJO_IO_EXCLUSIVE ? O_CREAT | O_EXCL : O_CREAT;
+	do
+		fd = openat(host_of(io)->dirfd, path, how, 0600);
+	while (fd < 0 && errno == EINTR);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0) {
+		error = -errno;
+		goto fail;
+	}
+	if (!S_ISREG(st.st_mode)) {
+		error = S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+		goto fail;
+	}
+	file = malloc(sizeof(*file));
+	if (!file) {
+		error = -ENOMEM;
+		goto fail;
+	}
+	file->fd = fd;
+	*ret_file = (struct mojo_io_file *)file;
+	return 0;
+
+fail:
+	close(fd);
+	return error;
+}
+
+static void host_close(struct mojo_io_file *file)
+{
+	if (!file)
+		return;
+	/* Linux releases the descriptor whatever close() says, and flush() has reported what matters. */
+	close(fd_of(file));
+	free(file);
+}
+
+static int host_read(struct mojo_io_file *file, void *buf, size_t length, uint64_t offset, size_t *ret_length)
+{
+	size_t done = 0;
+
+	while (done < length) {
+		ssize_t n = pread(fd_of(file), (char *)buf + done, length - done, (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	*ret_length = done;
+	return 0;
+}
+
+/* Write the whole of one buffer; @offset is moved on. */
+static int write_rest(int fd, const char *buf, size_t length, uint64_t *offset)
+{
+	while (length) {
+		ssize_t n = pwrite(fd, buf, length, (off_t)*offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EIO;
+		buf += n;
+		length -= (size_t)n;
+		*offset += (uint64_t)n;
+	}
+	return 0;
+}
+
+static int host_write(struct mojo_io_file *file, const struct iovec *vector, int count, uint64_t offset)
+{
+	int fd = fd_of(file);
+
+	while (count > 0) {
+		int some = count < IOV_MAX ? count : IOV_MAX;
+		ssize_t n = pwritev(fd, vector, some, (off_t)offset);
+		size_t written;
+		int error;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		written = (size_t)n;
+		offset += written;
+		while (some > 0 && written >= vector->iov_len) {
+			written -= vector->iov_len;
+			vector++;
+			count--;
+			some--;
+		}
+		if (some == 0)
+			continue;
+		/* A short write: end the buffer that it broke off in, so that the vector need not change. */
+		error = write_rest(fd, (const char *)vector->iov_base + written, vector->iov_len - written, &offset);
+		if (error)
+			return error;
+		vector++;
+		count--;
+	}
+	return 0;
+}
+
+static int host_flush(struct mojo_io_file *file)
+{
+	int result;
+
+	do
+		result = fdatasync(fd_of(file));
+	while (result < 0 && errno == EINTR);
+	return result < 0 ? -errno : 0;
+}
+
+static void host_prefetch(struct mojo_io_file *file, uint64_t offset, uint64_t length)
+{
+	(void)posix_fadvise(fd_of(file), (off_t)offset, (off_t)length, POSIX_FADV_WILLNEED);
+}
+
+static int host_fallocate(struct mojo_io_file *file, int mode, uint64_t offset, uint64_t length)
+{
+	int result;
+
+	/* The system call refuses an empty range; nothing to do is done. */
+	if (!length)
+		return 0;
+	do
+		result = fallocate(fd_of(file), mode, (off_t)offset, (off_t)length);
+	while (result < 0 && errno == EINTR);
+	return result < 0 ? unsupported_errno() : 0;
+}
+
+static int host_allocate(struct mojo_io_file *file, uint64_t offset, uint64_t length)
+{
+	return host_fallocate(file, 0, offset, length);
+}
+
+static int host_punch(struct mojo_io_file *file, uint64_t offset, uint64_t length)
+{
+	return host_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+}
+
+static int host_truncate(struct mojo_io_file *file, uint64_t length)
+{
+	int result;
+
+	do
+		result = ftruncate(fd_of(file), (off_t)length);
+	while (result < 0 && errno == EINTR);
+	return result < 0 ? -errno : 0;
+}
+
+static int host_size(struct mojo_io_file *file, uint64_t *ret_bytes, uint64_t *ret_disk_bytes)
+{
+	struct stat st;
+
+	if (fstat(fd_of(file), &st) < 0)
+		return -errno;
+	*ret_bytes = (uint64_t)st.st_size;
+	*ret_disk_bytes = (uint64_t)st.st_blocks * 512;
+	return 0;
+}
+
+static int host_lock(struct mojo_io_file *file, bool exclusive)
+{
+	int result;
+
+	do
+		result = flock(fd_of(file), (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB);
+	while (result < 0 && errno == EINTR);
+	return result < 0 ? -errno : 0;
+}
+
+static int host_mkdir(struct mojo_io *io, const char *path)
+{
+	return mkdirat(host_of(io)->dirfd, path, 0700) < 0 ? -errno : 0;
+}
+
+static int host_rename(struct mojo_io *io, const char *from, const char *to)
+{
+	int dirfd = host_of(io)->dirfd;
+
+	return renameat(dirfd, from, dirfd, to) < 0 ? -errno : 0;
+}
+
+static int host_unlink(struct mojo_io *io, const char *path)
+{
+	return unlinkat(host_of(io)->dirfd, path, 0) < 0 ? -errno : 0;
+}
+
+static int open_dir(struct host_io *host, const char *path)
+{
+	int fd;
+
+	do
+		fd = openat(host->dirfd, dir_name(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	while (fd < 0 && errno == EINTR);
+	return fd < 0 ? -errno : fd;
+}
+
+static int host_flush_dir(struct mojo_io *io, const char *path)
+{
+	int fd = open_dir(host_of(io), path);
+	int error = 0;
+	int result;
+
+	if (fd < 0)
+		return fd;
+	do
+		result = fsync(fd);
+	while (result < 0 && errno == EINTR);
+	if (result < 0)
+		error = -errno;
+	close(fd);
+	return error;
+}
+
+static int host_list(struct mojo_io *io, const char *path, mojo_io_list_fn *fn, void *arg)
+{
+	/* A descriptor of its own: reading a directory moves its offset, which other threads must not share. */
+	int fd = open_dir(host_of(io), path);
+	int result = 0;
+	DIR *dir;
+
+	if (fd < 0)
+		return fd;
+	dir = fdopendir(fd);
+	if (!dir) {
+		result = -errno;
+		close(fd);
+		return result;
+	}
+	for (;;) {
+		struct dirent *entry;
+
+		errno = 0;
+		entry = readdir(dir);
+		if (!entry) {
+			result = -errno;
+			break;
+		}
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+			continue;
+		result = fn(arg, entry->d_name);
+		if (result)
+			break;
+	}
+	closedir(dir);
+	return result;
+}
+
+static int host_space(struct mojo_io *io, struct mojo_io_space *ret_space)
+{
+	struct statvfs st;
+	int result;
+
+	do
+		result = fstatvfs(host_of(io)->dirfd, &st);
+	while (result < 0 && errno == EINTR);
+	if (result < 0)
+		return -errno;
+	*ret_space = (struct mojo_io_space){
+		.total = (uint64_t)st.f_blocks * st.f_frsize,
+		.free = (uint64_t)st.f_bfree * st.f_frsize,
+		.available = (uint64_t)st.f_bavail * st.f_frsize,
+		.files = st.f_favail,
+	};
+	return 0;
+}
+
+static int64_t host_now_ns(struct mojo_io *io)
+{
+	struct timespec now;
+
+	(void)io;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int host_random(struct mojo_io *io, void *buf, size_t length)
+{
+	size_t done = 0;
+
+	(void)io;
+	while (done < length) {
+		ssize_t n = getrandom((char *)buf + done, length - done, 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+static void host_free(struct mojo_io *io)
+{
+	close(host_of(io)->dirfd);
+	free(io);
+}
+
+static const struct mojo_io_ops host_ops = {
+	.open = host_open,
+	.close = host_close,
+	.read = host_read,
+	.write = host_write,
+	.flush = host_flush,
+	.prefetch = host_prefetch,
+	.allocate = host_allocate,
+	.punch = host_punch,
+	.truncate = host_truncate,
+	.size = host_size,
+	.lock = host_lock,
+	.mkdir = host_mkdir,
+	.rename = host_rename,
+	.unlink = host_unlink,
+	.flush_dir = host_flush_dir,
+	.list = host_list,
+	.space = host_space,
+	.now_ns = host_now_ns,
+	.random = host_random,
+	.free = host_free,
+};
+
+int mojo_io_host(const char *directory, struct mojo_io **ret_io)
+{
+	struct host_io *host = malloc(sizeof(*host));
+	int error;
+
+	if (!host)
+		return -ENOMEM;
+	host->base.ops = &host_ops;
+	do
+		host->dirfd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (host->dirfd < 0 && errno == EINTR);
+	if (host->dirfd < 0) {
+		error = -errno;
+		free(host);
+		return error;
+	}
+	*ret_io = &host->base;
+	return 0;
+}

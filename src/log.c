@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: MIT */
+#include "log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "checksum.h"
+
+int mojo_log_init(struct mojo_log *log, pthread_mutex_t *mu, struct mojo_chunks *chunks,
+		  const struct mojo_log_hooks *hooks, const uint8_t *store_id)
+{
+	memset(log, 0, sizeof(*log));
+	log->mu = mu;
+	log->chunks = chunks;
+	log->hooks = *hooks;
+	memcpy(log->store_id, store_id, MOJO_STORE_ID_BYTES);
+	log->block_bytes = chunks->block_bytes;
+	log->chunk_blocks = chunks->chunk_blocks;
+	log->next_chunk = -1;
+	log->batch = 1;
+	pthread_cond_init(&log->idle, NULL);
+	log->record_capacity = MOJO_LOG_RECORD_BYTES_MAX + MOJO_LOG_OPERATION_BYTES;
+	log->records = malloc(log->record_capacity);
+	return log->records ? 0 : -ENOMEM;
+}
+
+void mojo_log_free(struct mojo_log *log)
+{
+	for (uint32_t i = 0; i < log->page_count; i++)
+		free(log->pages[i]);
+	for (uint32_t i = 0; i < log->flight_count; i++)
+		free(log->flight[i]);
+	free(log->pages);
+	free(log->flight);
+	free(log->records);
+	free(log->inodes);
+	pthread_cond_destroy(&log->idle);
+	memset(log, 0, sizeof(*log));
+}
+
+int mojo_log_fail(struct mojo_log *log, int error, const char *what)
+{
+	if (!log->failed) {
+		log->failed = error;
+		log->hooks.failed(log->hooks.arg, error, what);
+	}
+	return error;
+}
+
+/* ---- the open batch ------------------------------------------------------------------------- */
+
+static uint32_t hash_of(uint32_t bucket, uint64_t page)
+{
+	uint64_t h = ((uint64_t)bucket << 32 | (uint32_t)page) * 0x9e3779b97f4a7c15ull;
+	return (uint32_t)(h >> 40) % MOJO_LOG_HASH;
+}
+
+static void note_change(struct mojo_log *log)
+{
+	if (!log->opened_ns)
+		log->opened_ns = log->chunks->io->ops->now_ns(log->chunks->io);
+}
+
+void mojo_log_record(struct mojo_log *log, enum mojo_record_type type, const void *a, uint32_t a_length, const void *b,
+		     uint32_t b_length)
+{
+	uint32_t bytes = MOJO_RECORD_HEADER_BYTES + a_length + b_length;
+	assert(bytes <= log->record_capacity - log->record_bytes);
+	uint8_t *p = log->records + log->record_bytes;
+	mojo_put16(p, type);
+	mojo_put16(p + 2, 0);
+	mojo_put32(p + 4, a_length + b_length);
+	memcpy(p + MOJO_RECORD_HEADER_BYTES, a, a_length);
+	if (b_length)
+		memcpy(p + MOJO_RECORD_HEADER_BYTES + a_length, b, b_length);
+	log->record_bytes += bytes;
+	log->record_count++;
+	note_change(log);
+}
+
+static uint32_t inode_place(const uint32_t *set, uint32_t capacity, uint32_t bucket)
+{
+	uint32_t at = bucket * 0x9e3779b1u & (capacity - 1);
+	while (set[at] && set[at] != bucket)
+		at = (at + 1) & (capacity - 1);
+	return at;
+}
+
+int mojo_log_inode(struct mojo_log *log, uint32_t bucket)
+{
+	if (log->inode_count * 2 >= log->inode_capacity) {
+		uint32_t capacity = log->inode_capacity ? log->inode_capacity * 2 : 64;
+		uint32_t *set = calloc(capacity, sizeof(*set));
+		if (!set)
+			return -ENOMEM;
+		for (uint32_t i = 0; i < log->inode_capacity; i++)
+			if (log->inodes[i])
+				set[inode_place(set, capacity, log->inodes[i])] = log->inodes[i];
+		free(log->inodes);
+		log->inodes = set;
+		log->inode_capacity = capacity;
+	}
+	uint32_t *at = &log->inodes[inode_place(log->inodes, log->inode_capacity, bucket)];
+	if (!*at) {
+		*at = bucket;
+		log->inode_count++;
+	}
+	note_change(log);
+	return 0;
+}
+
+uint8_t *mojo_log_find(const struct mojo_log *log, uint32_t bucket, uint64_t page)
+{
+	struct mojo_log_page *p = log->hash[hash_of(bucket, page)];
+	while (p && (p->bucket != bucket || p->page != page))
+		p = p->hash_next;
+	return p ? p->data : NULL;
+}
+
+int mojo_log_add(struct mojo_log *log, uint32_t bucket, uint32_t page, uint8_t **ret_data)
+{
+	if (log->page_count == log->page_capacity) {
+		uint32_t capacity = log->page_capacity ? log->page_capacity * 2 : 64;
+		struct mojo_log_page **grown = realloc(log->pages, capacity * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		log->pages = grown;
+		log->page_capacity = capacity;
+	}
+	struct mojo_log_page *p = malloc(sizeof(*p) + log->block_bytes);
+	if (!p)
+		return -ENOMEM;
+	p->bucket = bucket;
+	p->page = page;
+	struct mojo_log_page **at = &log->hash[hash_of(bucket, page)];
+	p->hash_next = *at;
+	*at = p;
+	log->pages[log->page_count++] = p;
+	note_change(log);
+	*ret_data = p->data;
+	return 0;
+}
+
+const uint8_t *mojo_log_flight(const struct mojo_log *log, uint64_t address)
+{
+	if (address < log->flight_address || address - log->flight_address >= log->flight_count)
+		return NULL;
+	return log->flight[address - log->flight_address]->data;
+}
+
+static void unhash(struct mojo_log *log, struct mojo_log_page *p)
+{
+	struct mojo_log_page **at = &log->hash[hash_of(p->bucket, p->page)];
+	while (*at != p)
+		at = &(*at)->hash_next;
+	*at = p->hash_next;
+}
+
+void mojo_log_forget(struct mojo_log *log, uint32_t bucket, uint64_t first, uint64_t count)
+{
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < log->page_count; i++) {
+		struct mojo_log_page *p = log->pages[i];
+		if (p->bucket == bucket && p->page >= first && p->page - first < count) {
+			unhash(log, p);
+			free(p);
+		} else {
+			log->pages[kept++] = p;
+		}
+	}
+	log->page_count = kept;
+}
+
+uint64_t mojo_log_waiting(const struct mojo_log *log, uint32_t bucket, uint64_t first)
+{
+	uint64_t lowest = UINT64_MAX;
+	for (uint32_t i = 0; i < log->page_count; i++) {
+		const struct mojo_log_page *p = log->pages[i];
+		if (p->bucket == bucket && p->page >= first && p->page < lowest)
+			lowest = p->page;
+	}
+	return lowest;
+}
+
+bool mojo_log_is_empty(const struct mojo_log *log)
+{
+	return !log->page_count && !log->record_count && !log->inode_count && !log->unflushed;
+}
+
+/* ---- space at the tail ---------------------------------------------------------------------- */
+
+static uint64_t chunk_end(const struct mojo_log *log)
+{
+	return ((uint64_t)log->chunk + 1) * log->chunk_blocks;
+}
+
+/* Disk space is taken in steps of an eighth of a chunk, so that a small store stays small. */
+static uint32_t step_blocks(const struct mojo_log *log)
+{
+	uint32_t least = (2u << 20) / log->block_bytes; /* more than the largest group */
+	uint32_t step = log->chunk_blocks / 8;
+	return step > least ? step : least;
+}
+
+static int allocate(struct mojo_log *log, uint64_t from, uint64_t to)
+{
+	int err = mojo_chunks_allocate(log->chunks, from, (uint32_t)(to - from));
+	return err == -EOPNOTSUPP ? 0 : err;
+}
+
+/* Takes disk space from *allocated on, up to @want at least and @end at most. */
+static int allocate_up_to(struct mojo_log *log, uint64_t *allocated, uint64_t want, uint64_t end)
+{
+	while (*allocated < want && *allocated < end) {
+		uint64_t to = *allocated + step_blocks(log);
+		if (to > end)
+			to = end;
+		int err = allocate(log, *allocated, to);
+		if (err)
+			return err;
+		*allocated = to;
+	}
+	return 0;
+}
+
+static int make_next_chunk(struct mojo_log *log)
+{
+	uint32_t number = log->chunk + 1;
+	uint64_t first = (uint64_t)number * log->chunk_blocks;
+	if (first + log->chunk_blocks - 1 > MOJO_ADDRESS_MAX)
+		return -ENOSPC; /* the store has used up its addresses */
+	int err = mojo_chunks_create(log->chunks, number, log->hooks.spare(log->hooks.arg));
+	if (err)
+		return err;
+	log->next_chunk = number;
+	log->next_allocated = first;
+	return 0;
+}
+
+/* Makes sure that @blocks at the tail have disk space, even if the first group among them does not fit
+ * into this chunk and all of them come to lie in the next. */
+static int secure(struct mojo_log *log, uint64_t blocks)
+{
+	uint64_t end = chunk_end(log);
+	int err = allocate_up_to(log, &log->allocated, log->tail + blocks, end);
+	if (err || log->tail + blocks <= end)
+		return err;
+	if (log->next_chunk < 0)
+		err = make_next_chunk(log);
+	return err ? err : allocate_up_to(log, &log->next_allocated, end + blocks, end + log->chunk_blocks);
+}
+
+/* The tail moves to the next chunk; what is left of this one is dead. */
+static int roll(struct mojo_log *log)
+{
+	int err = 0;
+	if (log->next_chunk < 0)
+		err = make_next_chunk(log);
+	if (!err && log->unflushed)
+		err = mojo_chunks_flush(log->chunks, log->chunk);
+	if (err)
+		return err;
+	uint64_t end = chunk_end(log);
+	if (log->tail < end)
+		log->hooks.dead(log->hooks.arg, log->tail, end - log->tail);
+	log->chunk = (uint32_t)log->next_chunk;
+	log->tail = (uint64_t)log->chunk * log->chunk_blocks;
+	log->allocated = log->next_allocated;
+	log->next_chunk = -1;
+	return 0;
+}
+
+int mojo_log_reserve(struct mojo_log *log, uint32_t blocks, uint64_t *ret_address)
+{
+	assert(!log->busy && blocks <= log->chunk_blocks);
+	int err = 0;
+	if (chunk_end(log) - log->tail < blocks)
+		err = roll(log);
+	if (!err)
+		err = secure(log, blocks);
+	if (err)
+		return err;
+	*ret_address = log->tail;
+	log->tail += blocks;
+	return 0;
+}
+
+/* ---- groups --------------------------------------------------------------------------------- */
+
+static int compare_pages(const void *a, const void *b)
+{
+	const struct mojo_log_page *x = *(struct mojo_log_page *const *)a, *y = *(struct mojo_log_page *const *)b;
+	if (x->bucket != y->bucket)
+		return x->bucket < y->bucket ? -1 : 1;
+	return x->page < y->page ? -1 : x->page > y->page;
+}
+
+static uint32_t run_length(struct mojo_log_page **pages, uint32_t count)
+{
+	uint32_t n = 1;
+	while (n < count && pages[n]->bucket == pages[0]->bucket && pages[n]->page == pages[0]->page + n)
+		n++;
+	return n;
+}
+
+struct closing {
+	enum mojo_record_type type;
+	const void *payload;
+	uint32_t length;
+	int (*apply)(void *arg);
+	void *arg;
+};
+
+static uint8_t *put_record(uint8_t *p, enum mojo_record_type type, uint32_t length)
+{
+	mojo_put16(p, type);
+	mojo_put16(p + 2, 0);
+	mojo_put32(p + 4, length);
+	return p + MOJO_RECORD_HEADER_BYTES;
+}
+
+/* Turns the open batch into a group in memory: header blocks in *ret_header (owned by the caller), pages in
+ * log->flight. The index is told. */
+static int seal(struct mojo_log *log, bool end, const struct closing *closing, uint8_t **ret_header,
+		struct mojo_group *ret_group)
+{
+	uint32_t count = log->page_count;
+	uint32_t *sums = malloc((count + 1) * sizeof(*sums));
+	if (!sums)
+		return -ENOMEM;
+	if (count)
+		qsort(log->pages, count, sizeof(*log->pages), compare_pages);
+
+	/* The most the records can take, to find out how many header blocks there are. */
+	uint64_t most = MOJO_GROUP_HEADER_BYTES + log->record_bytes + MOJO_RECORD_HEADER_BYTES + 8 +
+			(uint64_t)log->inode_count * (MOJO_RECORD_HEADER_BYTES + 4 + MOJO_INODE_BYTES) + count * 4ull +
+			(closing ? MOJO_RECORD_HEADER_BYTES + closing->length : 0);
+	for (uint32_t i = 0; i < count; i += run_length(log->pages + i, count - i))
+		most += MOJO_RECORD_HEADER_BYTES + MOJO_PAGES_FIXED_BYTES;
+	uint32_t header_blocks = (uint32_t)((most + log->block_bytes - 1) / log->block_bytes);
+	uint8_t *header = calloc(header_blocks, log->block_bytes);
+	uint64_t address;
+	int err = header ? mojo_log_reserve(log, header_blocks + count, &address) : -ENOMEM;
+	if (err)
+		goto fail;
+
+	struct mojo_group group = {
+		.epoch = log->epoch,
+		.sequence = log->sequence,
+		.durable_sequence = log->durable_sequence,
+		.address = address,
+		.header_blocks = header_blocks,
+		.data_blocks = count,
+		.flags = end ? MOJO_GROUP_BATCH_END : 0,
+	};
+	uint8_t *p = header + MOJO_GROUP_HEADER_BYTES;
+	if (log->announce) {
+		p = put_record(p, MOJO_RECORD_EPOCH, 8);
+		mojo_put64(p, log->previous_epoch);
+		p += 8;
+		group.record_count++;
+	}
+	memcpy(p, log->records, log->record_bytes);
+	p += log->record_bytes;
+	group.record_count += log->record_count;
+	for (uint32_t i = 0; i < log->inode_capacity; i++) {
+		if (!log->inodes[i])
+			continue;
+		uint8_t *payload = p + MOJO_RECORD_HEADER_BYTES;
+		err = log->hooks.inode(log->hooks.arg, log->inodes[i], payload + 4);
+		if (err == -ENOENT) {
+			err = 0;
+			continue;
+		}
+		if (err)
+			goto fail;
+		put_record(p, MOJO_RECORD_INODE, 4 + MOJO_INODE_BYTES);
+		mojo_put32(payload, log->inodes[i]);
+		p = payload + 4 + MOJO_INODE_BYTES;
+		group.record_count++;
+	}
+	for (uint32_t i = 0; i < count;) {
+		uint32_t n = run_length(log->pages + i, count - i);
+		const struct mojo_log_page *first = log->pages[i];
+		p = put_record(p, MOJO_RECORD_PAGES, MOJO_PAGES_FIXED_BYTES + 4 * n);
+		mojo_put32(p, log->version);
+		mojo_put32(p + 4, first->bucket);
+		mojo_put32(p + 8, first->page);
+		mojo_put32(p + 12, n);
+		p += MOJO_PAGES_FIXED_BYTES;
+		for (uint32_t k = 0; k < n; k++, p += 4) {
+			sums[k] = mojo_checksum_page(log->pages[i + k]->data, log->block_bytes, first->bucket,
+						     first->page + k);
+			mojo_put32(p, sums[k]);
+		}
+		err = log->hooks.pages(log->hooks.arg, first->bucket, first->page, n, address + header_blocks + i, sums);
+		if (err)
+			goto fail;
+		group.record_count++;
+		i += n;
+	}
+	if (closing) {
+		p = put_record(p, closing->type, closing->length);
+		memcpy(p, closing->payload, closing->length);
+		p += closing->length;
+		group.record_count++;
+		err = closing->apply(closing->arg);
+		if (err)
+			goto fail;
+	}
+	group.record_bytes = (uint32_t)(p - header - MOJO_GROUP_HEADER_BYTES);
+	mojo_group_seal(header, log->block_bytes, log->store_id, &group);
+	free(sums);
+
+	log->hooks.dead(log->hooks.arg, address, header_blocks);
+	log->sequence++;
+	log->groups++;
+	log->pages_written += count;
+	log->bytes_since_root += ((uint64_t)header_blocks + count) * log->block_bytes;
+	log->announce = false;
+	log->flight = log->pages;
+	log->flight_count = count;
+	log->flight_address = address + header_blocks;
+	log->pages = NULL;
+	log->page_count = log->page_capacity = 0;
+	memset(log->hash, 0, sizeof(log->hash));
+	log->record_bytes = log->record_count = 0;
+	if (log->inode_count)
+		memset(log->inodes, 0, log->inode_capacity * sizeof(*log->inodes));
+	log->inode_count = 0;
+	log->opened_ns = 0;
+	*ret_header = header;
+	*ret_group = group;
+	return 0;
+fail:
+	free(header);
+	free(sums);
+	return err;
+}
+
+/* [unlocks] Writes out what the open batch holds; ends and flushes the batch if @end. */
+static int emit(struct mojo_log *log, bool end, const struct closing *closing)
+{
+	assert(!log->busy);
+	if (log->failed)
+		return log->failed;
+	uint8_t *header;
+	struct mojo_group group;
+	int err = seal(log, end, closing, &header, &group);
+	if (err)
+		return mojo_log_fail(log, err, "preparing a group for the log");
+
+	uint64_t batch = log->batch;
+	log->busy = true;
+	log->unflushed = !end;
+	if (end)
+		log->batch++;
+	pthread_mutex_unlock(log->mu);
+
+	struct iovec *vector = malloc((log->flight_count + 1) * sizeof(*vector));
+	err = vector ? 0 : -ENOMEM;
+	if (vector) {
+		vector[0] = (struct iovec){header, (size_t)group.header_blocks * log->block_bytes};
+		for (uint32_t i = 0; i < log->flight_count; i++)
+			vector[1 + i] = (struct iovec){log->flight[i]->data, log->block_bytes};
+		err = mojo_chunks_write(log->chunks, group.address, vector, (int)log->flight_count + 1);
+	}
+	const char *what = "writing to the log";
+	if (!err && end) {
+		err = mojo_chunks_flush(log->chunks, (uint32_t)(group.address / log->chunk_blocks));
+		what = "flushing the log";
+	}
+	free(vector);
+	free(header);
+
+	pthread_mutex_lock(log->mu);
+	log->busy = false;
+	if (err) {
+		/* The pages stay in flight: what was written is still read as it was, until the store is closed. */
+		mojo_log_fail(log, err, what);
+	} else {
+		for (uint32_t i = 0; i < log->flight_count; i++)
+			free(log->flight[i]);
+		free(log->flight);
+		log->flight = NULL;
+		log->flight_count = 0;
+		if (end) {
+			log->durable_batch = batch;
+			log->durable_sequence = group.sequence;
+			log->flushes++;
+		}
+	}
+	pthread_cond_broadcast(&log->idle);
+	return err;
+}
+
+void mojo_log_wait(struct mojo_log *log)
+{
+	while (log->busy)
+		pthread_cond_wait(&log->idle, log->mu);
+}
+
+int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint64_t reserve, bool frees)
+{
+	for (;;) {
+		if (log->failed)
+			return log->failed;
+		uint64_t bytes = ((uint64_t)log->page_count + pages) * log->block_bytes;
+		bool full = (bytes > batch_bytes && log->page_count) ||
+			    log->record_bytes + (uint64_t)log->inode_count * (MOJO_INODE_BYTES + 16) >
+				    MOJO_LOG_RECORD_BYTES_MAX;
+		if (!full)
+			break;
+		if (log->busy) {
+			pthread_cond_wait(&log->idle, log->mu);
+			continue;
+		}
+		int err = emit(log, false, NULL);
+		if (err)
+			return err;
+	}
+	if (log->page_count + pages > log->page_capacity) { /* so that adding only ever lacks a page's memory */
+		uint32_t capacity = log->page_count + pages + 64;
+		struct mojo_log_page **grown = realloc(log->pages, capacity * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		log->pages = grown;
+		log->page_capacity = capacity;
+	}
+	/* Records and inodes, pages, headers. What frees space is content with what is there already. */
+	uint64_t blocks = ((uint64_t)MOJO_LOG_RECORD_BYTES_MAX * 2) / log->block_bytes + log->page_count + pages + 4;
+	int err = secure(log, blocks + reserve);
+	return err == -ENOSPC && frees ? 0 : err;
+}
+
+int mojo_log_sync(struct mojo_log *log)
+{
+	uint64_t want = mojo_log_is_empty(log) ? log->batch - 1 : log->batch;
+	while (log->durable_batch < want) {
+		if (log->failed)
+			return log->failed;
+		if (log->busy) {
+			pthread_cond_wait(&log->idle, log->mu);
+			continue;
+		}
+		int err = emit(log, true, NULL);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+int mojo_log_close(struct mojo_log *log, enum mojo_record_type type, const void *payload, uint32_t length,
+		   int (*apply)(void *arg), void *arg)
+{
+	struct closing closing = {type, payload, length, apply, arg};
+	mojo_log_wait(log);
+	return emit(log, true, &closing);
+}

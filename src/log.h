@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * log.h - batches of changes on their way to the chunks, and the flush that makes them durable.
+ *
+ *              records, pages, inodes                      +---------------- failed <---+
+ *                       |                                  |    (no way back)           | write or flush fails
+ *                       v                                  |                            |
+ *     +---> open batch --- emit ---> in flight --- written, unflushed --- fsync ---> durable
+ *     |                    |          (one group at a time, without the lock)
+ *     +--------------------+  goes on filling meanwhile
+ *
+ * The open batch collects in memory. emit() turns what it holds into one group: addresses are given out
+ * in order, the index is told, and the group is written in one call without the store's lock. A batch
+ * ends with a group that says so, followed by one flush; it counts whole or not at all. Whoever needs
+ * durability while another is flushing waits and shares the next flush.
+ *
+ * Order within a group: records, then inodes, then pages, then the closing record (a commit). Records of
+ * one operation are never divided between batches, because only mojo_log_room(), mojo_log_sync() and
+ * mojo_log_close() let go of the store's lock.
+ *
+ * Thread safety: all functions want the store's lock (log->mu) held. Those marked [unlocks] let go of it
+ * while they wait for the disk.
+ */
+#ifndef MOJO_LOG_H
+#define MOJO_LOG_H
+
+#include <pthread.h>
+
+#include "chunk.h"
+#include "format.h"
+
+#define MOJO_LOG_HASH 1024u
+#define MOJO_LOG_RECORD_BYTES_MAX (256u << 10) /* of records in one group, before inodes and pages */
+#define MOJO_LOG_OPERATION_BYTES 8192u         /* of records that one operation writes, at most */
+
+struct mojo_log_page {
+	uint32_t bucket;
+	uint32_t page;
+	struct mojo_log_page *hash_next;
+	uint8_t data[]; /* block_bytes */
+};
+
+/* What the log asks of the layers above it. All are called with the lock held. */
+struct mojo_log_hooks {
+	/* The inode of @bucket as it now is, encoded; -ENOENT if it is gone. */
+	int (*inode)(void *arg, uint32_t bucket, uint8_t *ret_bytes);
+	/* @count pages from @first on lie at @address and so on: the index is to say so. */
+	int (*pages)(void *arg, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
+		     const uint32_t *checksums);
+	/* Blocks that no index refers to: headers, and the end of a chunk that is left unused. */
+	void (*dead)(void *arg, uint64_t address, uint64_t count);
+	/* Number of a chunk to recycle, or -1. */
+	int64_t (*spare)(void *arg);
+	/* Something went wrong for good. */
+	void (*failed)(void *arg, int error, const char *what);
+	void *arg;
+};
+
+struct mojo_log {
+	pthread_mutex_t *mu; /* borrowed: the store's lock */
+	pthread_cond_t idle; /* busy became false */
+	struct mojo_chunks *chunks;
+	struct mojo_log_hooks hooks;
+	uint8_t store_id[MOJO_STORE_ID_BYTES];
+	uint32_t block_bytes, chunk_blocks;
+
+	uint32_t chunk;     /* being written */
+	uint64_t tail;      /* block where the next group begins; the chunk's end if it is full */
+	uint64_t allocated; /* blocks of the chunk below this have disk space */
+	int64_t next_chunk; /* made ahead; -1: not yet */
+	uint64_t next_allocated; /* blocks of it below this have disk space */
+	uint64_t sequence;  /* of the next group */
+	uint64_t durable_sequence;
+	uint64_t epoch;
+	uint64_t previous_epoch; /* announced with the first group of this opening */
+	bool announce;
+	uint32_t version; /* active */
+
+	uint64_t batch;         /* number of the open one */
+	uint64_t durable_batch;
+	bool unflushed;         /* the open batch has groups that were written and not flushed */
+	int64_t opened_ns;      /* when the first change came into it; 0: none yet */
+	struct mojo_log_page *hash[MOJO_LOG_HASH];
+	struct mojo_log_page **pages; /* in order of arrival */
+	uint32_t page_count, page_capacity;
+	uint8_t *records;
+	uint32_t record_bytes, record_capacity, record_count;
+	uint32_t *inodes; /* set of buckets, open addressing, 0 = free */
+	uint32_t inode_count, inode_capacity;
+
+	bool busy; /* a group is in flight */
+	uint64_t flight_address; /* of its first data block */
+	struct mojo_log_page **flight;
+	uint32_t flight_count;
+
+	int failed; /* 0, or the error after which nothing is written any more */
+	uint64_t bytes_since_root;
+	uint64_t flushes, groups, pages_written;
+};
+
+int mojo_log_init(struct mojo_log *log, pthread_mutex_t *mu, struct mojo_chunks *chunks,
+		  const struct mojo_log_hooks *hooks, const uint8_t *store_id);
+void mojo_log_free(struct mojo_log *log);
+
+/* mojo_log_room - [unlocks] wait or write until the open batch has room for one more operation with
+ * @pages pages, and disk space for all of it is there. -ENOSPC, or the error the log failed with.
+ * @batch_bytes: size at which the batch goes out. @reserve: blocks that must be left over for a checkpoint.
+ * @frees: the operation gives space back, and may use the reserve. */
+int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint64_t reserve, bool frees);
+
+/* mojo_log_record - append a record; @a and @b are parts of its payload. Cannot fail after room. */
+void mojo_log_record(struct mojo_log *log, enum mojo_record_type type, const void *a, uint32_t a_length, const void *b,
+		     uint32_t b_length);
+/* mojo_log_inode - the inode of @bucket changed: it goes out with the next group. -ENOMEM. */
+int mojo_log_inode(struct mojo_log *log, uint32_t bucket);
+
+/* mojo_log_find - content of a page that waits in the open batch, or NULL. */
+uint8_t *mojo_log_find(const struct mojo_log *log, uint32_t bucket, uint64_t page);
+/* mojo_log_add - a place for the content of a page that is not in the open batch, uninitialised. -ENOMEM. */
+int mojo_log_add(struct mojo_log *log, uint32_t bucket, uint32_t page, uint8_t **ret_data);
+/* mojo_log_flight - content of the block at @address if it is being written just now, or NULL. */
+const uint8_t *mojo_log_flight(const struct mojo_log *log, uint64_t address);
+/* mojo_log_forget - pages [first, first + count) of @bucket leave the open batch. */
+void mojo_log_forget(struct mojo_log *log, uint32_t bucket, uint64_t first, uint64_t count);
+/* mojo_log_waiting - lowest page of @bucket >= @first in the open batch, or UINT64_MAX. */
+uint64_t mojo_log_waiting(const struct mojo_log *log, uint32_t bucket, uint64_t first);
+
+bool mojo_log_is_empty(const struct mojo_log *log);
+
+/* mojo_log_sync - [unlocks] all that was recorded before the call is durable on return of 0. */
+int mojo_log_sync(struct mojo_log *log);
+
+/*
+ * mojo_log_close - [unlocks] end the batch with a closing record. @apply is called under the lock, after
+ * the pages of the batch were given addresses and before anything else can change. Durable on return.
+ */
+int mojo_log_close(struct mojo_log *log, enum mojo_record_type type, const void *payload, uint32_t length,
+		   int (*apply)(void *arg), void *arg);
+
+/* mojo_log_wait - [unlocks] until nothing is in flight. */
+void mojo_log_wait(struct mojo_log *log);
+
+/*
+ * mojo_log_reserve - with nothing in flight: @blocks at the tail become the caller's, contiguous. Rolls to
+ * the next chunk if need be. Used by checkpoints, which write their groups themselves and hold the lock.
+ */
+int mojo_log_reserve(struct mojo_log *log, uint32_t blocks, uint64_t *ret_address);
+/* mojo_log_fail - refuse everything from now on. Returns @error. */
+int mojo_log_fail(struct mojo_log *log, int error, const char *what);
+
+#endif

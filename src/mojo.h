@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mojo.h - the engine's public face.
+ *
+ * A store holds buckets (files and directories) whose bytes live in fixed-size pages. All buckets
+ * are versioned together: one version is active and writable, every lower one is frozen for ever.
+ *
+ * Promises (docs/DESIGN.md, "Invariants"): what mojo_sync() answered 0 for survives any crash; what
+ * comes back after a crash is a prefix of what was done; a frozen version never changes; a byte that
+ * differs from what was written is an error and is never served.
+ *
+ * Conventions
+ *   - Functions return 0 or a negative errno. -EUCLEAN means one thing only: the store is damaged.
+ *   - Outputs come last, are named ret_x, and are untouched on failure unless stated otherwise.
+ *   - Every function on a store may be called from any thread at any time between mojo_open() and
+ *     mojo_close(), unless stated otherwise.
+ *   - The engine neither prints nor exits. What a user should know goes to the event callback.
+ */
+#ifndef MOJO_H
+#define MOJO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "io.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MOJO_FORMAT_VERSION 1u /* highest on-disk format this engine reads and writes */
+
+#define MOJO_ACTIVE 0u           /* as a version argument: the active version, whatever its number */
+#define MOJO_ROOT_BUCKET 1u      /* the root directory of every version */
+#define MOJO_VERSION_MAX 0xffffffu /* 2^24 - 1 */
+#define MOJO_NAME_MAX 255u       /* bytes in one name */
+#define MOJO_SYMLINK_MAX 4095u   /* bytes in a symbolic link's target */
+#define MOJO_MESSAGE_MAX 1000u   /* bytes in a commit message */
+/* Highest bucket id the engine hands out. Ids above it are free for a caller's own objects. */
+#define MOJO_BUCKET_MAX 0xefffffffu
+
+#define MOJO_PAGE_SIZE_MIN 4096u
+#define MOJO_PAGE_SIZE_MAX 65536u
+#define MOJO_PPS_MIN 64u
+#define MOJO_PPS_MAX 65536u
+#define MOJO_CHUNK_BYTES_MIN (4ull << 20)
+#define MOJO_CHUNK_BYTES_MAX (1ull << 30)
+
+struct mojo_store; /* opaque */
+
+/* What is fixed when a store is made. A field that is 0 takes its default. */
+struct mojo_geometry {
+	uint32_t page_size;      /* bytes, a power of two, 4096..65536; default 4096 */
+	uint32_t pages_per_slot; /* a power of two, 64..65536; default 4096 */
+	uint64_t chunk_bytes;    /* bytes, a power of two, 4 MiB..1 GiB; default 64 MiB */
+	uint32_t root_uid;       /* owner of the root directory */
+	uint32_t root_gid;
+	uint32_t root_mode;      /* permission bits of the root directory; default 0755 */
+};
+
+enum mojo_severity { MOJO_INFO, MOJO_WARNING, MOJO_ERROR };
+
+/* Receives one line (no newline) for a human. Called from any thread, sometimes with engine locks
+ * held: it must not call back into the engine. */
+typedef void mojo_event_fn(void *arg, enum mojo_severity severity, const char *text);
+
+/* How a store is run. A field that is 0 or NULL takes its default. The struct is copied; `owner` and
+ * `event_arg` are borrowed until mojo_close(). */
+struct mojo_config {
+	bool read_only;            /* replay in memory, write nothing; several readers may share a store */
+	size_t cache_bytes;        /* clean and dirty index in memory; default 32 MiB, at least 4 MiB */
+	size_t batch_bytes;        /* open batch goes out, unflushed, at this size; default 1 MiB, 64 KiB..1 MiB */
+	uint64_t checkpoint_bytes; /* log between two checkpoints; default 128 MiB, at least 1 MiB */
+	uint32_t flush_ms;         /* a batch closes by itself after this; default 5000; UINT32_MAX = never */
+	bool no_background;        /* no maintenance thread: the caller drives flushes and checkpoints (tests) */
+	const char *owner;         /* shown to whoever finds the store locked, e.g. "mojofs-fuse on /mnt/db" */
+	mojo_event_fn *event;
+	void *event_arg;
+};
+
+/*
+ * mojo_create - lay out a new, empty store.
+ * @io: bound to the store's directory, which must be empty or hold only what an earlier creation that
+ *      was cut short left behind; borrowed
+ * @geometry: NULL for all defaults
+ * @config: only event and event_arg are used; may be NULL
+ * Errors: -EINVAL (geometry out of range), -EEXIST (is a store already), -ENOTEMPTY, host errors.
+ */
+int mojo_create(struct mojo_io *io, const struct mojo_geometry *geometry, const struct mojo_config *config);
+
+/*
+ * mojo_open - open a store, recovering it if needed.
+ * @io: bound to the store's directory; borrowed until mojo_close()
+ * Errors: -ENOENT (no store there), -EBUSY (open elsewhere; the event names by whom),
+ *   -EPROTONOSUPPORT (format newer than this program), -EUCLEAN (damaged: nothing was touched).
+ * An event with the reason precedes every failure.
+ */
+int mojo_open(struct mojo_io *io, const struct mojo_config *config, struct mojo_store **ret_store);
+
+/*
+ * mojo_close - make everything durable, take a checkpoint, unlock and free. NULL is allowed.
+ * No other call on the store may be running or follow. The store is freed on failure too; the first
+ * error met is returned.
+ */
+int mojo_close(struct mojo_store *store);
+
+/* mojo_abandon - free everything and unlock without writing anything: what a crash leaves behind.
+ * For tests, and for a daemon that must not touch its store again. */
+void mojo_abandon(struct mojo_store *store);
+
+/* ---- files and directories ---------------------------------------------------------------- */
+
+struct mojo_attr {
+	uint32_t bucket;
+	uint32_t mode; /* type and permission bits, as in stat(2) */
+	uint32_t nlink;
+	uint32_t uid, gid;
+	uint32_t rdev;
+	uint32_t parent;   /* directory that holds it; 0 for an unlinked one */
+	uint64_t size;     /* bytes; for a directory the number of its entries */
+	uint64_t pages;    /* pages that have content */
+	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns; /* since 1970-01-01 UTC */
+};
+
+/* Bits for mojo_setattr(). Without CTIME, ctime becomes the current time. */
+enum {
+	MOJO_SET_MODE = 1 << 0,
+	MOJO_SET_UID = 1 << 1,
+	MOJO_SET_GID = 1 << 2,
+	MOJO_SET_SIZE = 1 << 3,
+	MOJO_SET_ATIME = 1 << 4,
+	MOJO_SET_MTIME = 1 << 5,
+	MOJO_SET_CTIME = 1 << 6,
+};
+
+/* Names are bytes without '/' and NUL, 1..MOJO_NAME_MAX long, NUL-terminated, not "." or "..". Whether
+ * a name may begin with '@' is the caller's affair. Functions without a version argument work on the
+ * active version, and return -EROFS on a read-only store. A `version` that does not exist: -ENOENT. */
+
+int mojo_lookup(struct mojo_store *store, uint32_t version, uint32_t dir, const char *name, struct mojo_attr *ret_attr);
+int mojo_getattr(struct mojo_store *store, uint32_t version, uint32_t bucket, struct mojo_attr *ret_attr);
+int mojo_setattr(struct mojo_store *store, uint32_t bucket, unsigned mask, const struct mojo_attr *attr,
+		 struct mojo_attr *ret_attr);
+
+/* One entry of a directory. `cookie` is what to pass to go on behind this entry. Return false to stop
+ * (the entry is then not consumed). Called with the engine's lock held: must not call the engine. */
+typedef bool mojo_dirent_fn(void *arg, const char *name, const struct mojo_attr *attr, uint64_t cookie);
+
+/*
+ * mojo_readdir - list entries (without "." and "..") behind @cookie; 0 starts. Cookies are below 2^63,
+ * above 1000, and stay valid while the directory changes: an entry that exists throughout is seen once.
+ */
+int mojo_readdir(struct mojo_store *store, uint32_t version, uint32_t dir, uint64_t cookie, mojo_dirent_fn *fn, void *arg);
+
+/* mojo_mknod - make a file, directory (S_IFDIR in mode), fifo, socket or device. -EEXIST if the name exists. */
+int mojo_mknod(struct mojo_store *store, uint32_t dir, const char *name, uint32_t mode, uint32_t rdev, uint32_t uid,
+	       uint32_t gid, struct mojo_attr *ret_attr);
+int mojo_symlink(struct mojo_store *store, uint32_t dir, const char *name, const char *target, uint32_t uid, uint32_t gid,
+		 struct mojo_attr *ret_attr);
+/* mojo_readlink - @buf of MOJO_SYMLINK_MAX + 1 bytes receives the target, NUL-terminated. */
+int mojo_readlink(struct mojo_store *store, uint32_t version, uint32_t bucket, char *buf);
+
+/* mojo_unlink - remove a name that is not a directory. A bucket that is held lives on, nameless, until
+ * its last mojo_release(). mojo_rmdir: -ENOTDIR, -ENOTEMPTY. */
+int mojo_unlink(struct mojo_store *store, uint32_t dir, const char *name);
+int mojo_rmdir(struct mojo_store *store, uint32_t dir, const char *name);
+
+/* mojo_rename - as renameat2(2); @flags is 0, MOJO_RENAME_NOREPLACE or MOJO_RENAME_EXCHANGE. */
+enum { MOJO_RENAME_NOREPLACE = 1, MOJO_RENAME_EXCHANGE = 2 };
+int mojo_rename(struct mojo_store *store, uint32_t dir, const char *name, uint32_t new_dir, const char *new_name,
+		unsigned flags);
+
+/* mojo_hold / mojo_release - keep a bucket of the active version alive while it is open, linked or not.
+ * Each hold wants one release. mojo_hold: -ENOENT if there is no such bucket. */
+int mojo_hold(struct mojo_store *store, uint32_t bucket);
+int mojo_release(struct mojo_store *store, uint32_t bucket);
+
+/* mojo_path - path of a linked bucket of the active version, relative to the root, without a leading
+ * slash ("" for the root itself). -ENOENT for an unlinked one, -ERANGE if @size is too small. */
+int mojo_path(struct mojo_store *store, uint32_t bucket, char *buf, size_t size);
+
+/* ---- bytes -------------------------------------------------------------------------------- */
+
+/* mojo_read - up to @length bytes at @offset; fewer only at the end of the file. Holes read as zeros.
+ * -EIO if a page does not match its checksum (an event names it), -EISDIR for a directory. */
+int mojo_read(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t offset, void *buf, size_t length,
+	      size_t *ret_length);
+
+/* mojo_write - write all of @length bytes at @offset, growing the file as needed. In memory until the
+ * batch goes out; durable after mojo_sync(). -EFBIG past 2^32 pages, -ENOSPC before anything changed
+ * in the piece that did not fit (earlier pieces of a long write may stand). */
+int mojo_write(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length);
+
+/* mojo_fallocate - @mode as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE]
+ * (MOJO_FALLOC_*). Space is not reserved: content takes space when it is written. Others: -EOPNOTSUPP. */
+enum { MOJO_FALLOC_KEEP_SIZE = 1, MOJO_FALLOC_PUNCH_HOLE = 2, MOJO_FALLOC_ZERO_RANGE = 16 };
+int mojo_fallocate(struct mojo_store *store, uint32_t bucket, int mode, uint64_t offset, uint64_t length);
+
+/* mojo_seek - first data (@data) or hole (!@data) at or behind @offset, in pages' granularity; the end
+ * of the file counts as a hole. -ENXIO as lseek(2). */
+int mojo_seek(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t offset, bool data,
+	      uint64_t *ret_offset);
+
+/* mojo_sync - all that was done before the call, in any bucket, is durable when this returns 0.
+ * Concurrent callers share one flush. After a flush that failed, every modifying call fails (-EIO). */
+int mojo_sync(struct mojo_store *store);
+
+/* ---- versions ----------------------------------------------------------------------------- */
+
+struct mojo_version_info {
+	uint32_t version;
+	int64_t time_ns;     /* when it was committed; for the active version 0 */
+	bool active;
+	char message[MOJO_MESSAGE_MAX + 1]; /* NUL-terminated; may hold any byte but NUL */
+};
+
+/* mojo_commit - freeze the active version and open the next; durable when this returns 0.
+ * @message: @length bytes (0..MOJO_MESSAGE_MAX, no NUL within); longer: -E2BIG. */
+int mojo_commit(struct mojo_store *store, const char *message, size_t length, uint32_t *ret_version);
+
+/* mojo_version_next - the lowest kept version >= @from, the active one included; -ENOENT behind it. */
+int mojo_version_next(struct mojo_store *store, uint32_t from, struct mojo_version_info *ret_info);
+
+/* mojo_version_drop - forget a frozen version; its space comes back as soon as it is safe.
+ * -EBUSY for the active one, -ENOENT if it is not kept. Durable when this returns 0. */
+int mojo_version_drop(struct mojo_store *store, uint32_t version);
+
+/* ---- looking inside ----------------------------------------------------------------------- */
+
+struct mojo_info {
+	uint32_t format;
+	char store_id[33]; /* 32 lower-case hexadecimal digits */
+	uint32_t page_size;
+	uint32_t pages_per_slot;
+	uint64_t chunk_bytes;
+	uint32_t active_version;
+	uint32_t oldest_version;  /* lowest kept; the active one if none is frozen */
+	uint64_t frozen_versions; /* how many are kept */
+	uint64_t files;           /* entries of the active version that are not directories */
+	uint64_t directories;     /* of the active version, the root included */
+	uint64_t chunks;          /* data files, spares included */
+	uint64_t store_bytes;     /* disk space the chunks occupy */
+	uint64_t dead_bytes;      /* known dead, not yet given back */
+	uint64_t log_bytes;       /* since the last checkpoint */
+	uint64_t generation;      /* of the root */
+	uint64_t sequence;        /* of the last group */
+	uint64_t cache_bytes;     /* index in memory now */
+	uint64_t flushes;         /* since the store was opened */
+	uint64_t groups;
+	uint64_t checkpoints;
+	uint64_t pages_written;
+	uint64_t pages_read;
+	bool read_only;
+	bool failed;              /* a write or flush failed: read-only until reopened */
+	int64_t created_ns;
+};
+int mojo_info(struct mojo_store *store, struct mojo_info *ret_info);
+
+struct mojo_space { /* for statfs(2), bytes */
+	uint64_t total, free, available;
+	uint64_t files;
+};
+int mojo_space(struct mojo_store *store, struct mojo_space *ret_space);
+
+struct mojo_map_entry {
+	uint64_t page;
+	uint64_t address;  /* block number in the store: chunk = address / (chunk_bytes / page_size) */
+	uint32_t version;  /* that wrote it; 0 with address 0: still in memory only */
+	uint32_t checksum; /* 0 when in memory only */
+};
+/* mojo_map - pages with content at or behind @first, in order. @ret_count entries at most @capacity are
+ * filled; fewer than @capacity means that there are no more. */
+int mojo_map(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t first, struct mojo_map_entry *entries,
+	     size_t capacity, size_t *ret_count);
+
+/* mojo_resolve - follow @path ("a/b/c", no symbolic links) from the root; "" is the root. */
+int mojo_resolve(struct mojo_store *store, uint32_t version, const char *path, struct mojo_attr *ret_attr);
+
+/* mojo_checkpoint - write the index out and turn the root now. */
+int mojo_checkpoint(struct mojo_store *store);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: MIT */
+#include "slotmap.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#define SLOT_KEY_BYTES 9u
+
+static_assert(MOJO_SLOT_VALUE_FIXED_BYTES + MOJO_SLOT_DELTAS * MOJO_DELTA_BYTES <= MOJO_VALUE_BYTES_MAX,
+	      "a slot's value fits in a cell");
+
+/*
+ * A slot as it is worked on:
+ *   value  the cell's bytes: reference, count, deltas sorted by index
+ *   base   the blob behind the reference, retained, or NULL
+ * Entry i is its delta if there is one, else the base's entry, else absent. A base that is dirty has no
+ * deltas beside it: entries are then changed in the base.
+ */
+struct slot {
+	struct mojo_cell value;
+	struct mojo_blob *base;
+};
+
+static void slot_key(uint8_t *key, uint32_t bucket, uint32_t slot)
+{
+	key[0] = MOJO_KEY_SLOT;
+	mojo_put_be32(key + 1, bucket);
+	mojo_put_be32(key + 5, slot);
+}
+
+static unsigned delta_count(const struct slot *slot)
+{
+	return mojo_get16(slot->value.value + MOJO_REF_BYTES);
+}
+
+static uint8_t *delta_at(struct slot *slot, unsigned i)
+{
+	return slot->value.value + MOJO_SLOT_VALUE_FIXED_BYTES + i * MOJO_DELTA_BYTES;
+}
+
+static void set_delta_count(struct slot *slot, unsigned count)
+{
+	mojo_put16(slot->value.value + MOJO_REF_BYTES, (uint16_t)count);
+	slot->value.value_length = MOJO_SLOT_VALUE_FIXED_BYTES + count * MOJO_DELTA_BYTES;
+}
+
+static void slot_close(const struct mojo_slotmap *map, struct slot *slot)
+{
+	mojo_blob_put(map->tree->blobs, slot->base);
+	slot->base = NULL;
+}
+
+/* Checks a value that came from disk and loads its base. */
+static int slot_ready(const struct mojo_slotmap *map, struct slot *slot)
+{
+	slot->base = NULL;
+	if (slot->value.value_length < MOJO_SLOT_VALUE_FIXED_BYTES)
+		return -EUCLEAN;
+	unsigned count = delta_count(slot);
+	if (count > MOJO_SLOT_DELTAS ||
+	    slot->value.value_length != MOJO_SLOT_VALUE_FIXED_BYTES + count * MOJO_DELTA_BYTES)
+		return -EUCLEAN;
+	for (unsigned i = 0; i < count; i++) {
+		unsigned index = mojo_get16(delta_at(slot, i));
+		if (index >= map->pages_per_slot || (i > 0 && mojo_get16(delta_at(slot, i - 1)) >= index))
+			return -EUCLEAN;
+	}
+	if (mojo_ref_is_null(slot->value.value))
+		return 0;
+	return mojo_blob_get(map->tree->blobs, slot->value.value, MOJO_BLOB_SLOT, &slot->base);
+}
+
+static int slot_open(const struct mojo_slotmap *map, uint32_t bucket, uint32_t number, struct slot *slot)
+{
+	uint8_t key[SLOT_KEY_BYTES];
+	slot_key(key, bucket, number);
+	int err = mojo_tree_get(map->tree, key, sizeof(key), &slot->value);
+	if (err)
+		return err;
+	return slot_ready(map, slot);
+}
+
+/* Position of the delta for @index, or where it would go. */
+static unsigned find_delta(struct slot *slot, uint32_t index, bool *ret_exact)
+{
+	unsigned low = 0, high = delta_count(slot);
+	*ret_exact = false;
+	while (low < high) {
+		unsigned middle = (low + high) / 2, have = mojo_get16(delta_at(slot, middle));
+		if (have < index)
+			low = middle + 1;
+		else
+			high = middle;
+		if (have == index)
+			*ret_exact = true;
+	}
+	return low;
+}
+
+static const uint8_t *entry_at(struct slot *slot, uint32_t index)
+{
+	static const uint8_t absent[MOJO_ENTRY_BYTES];
+	bool exact;
+	unsigned at = find_delta(slot, index, &exact);
+	if (exact)
+		return delta_at(slot, at) + 2;
+	if (slot->base)
+		return slot->base->data + (size_t)index * MOJO_ENTRY_BYTES;
+	return absent;
+}
+
+int mojo_slotmap_get(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint32_t count,
+		     struct mojo_entry *ret_entries)
+{
+	uint64_t end = first + count;
+	for (uint64_t page = first; page < end;) {
+		uint64_t number = page / map->pages_per_slot;
+		uint64_t slot_end = (number + 1) * map->pages_per_slot;
+		uint64_t stop = slot_end < end ? slot_end : end;
+		struct slot slot;
+		int err = number > UINT32_MAX ? -ENOENT : slot_open(map, bucket, (uint32_t)number, &slot);
+		if (err && err != -ENOENT)
+			return err;
+		for (; page < stop; page++)
+			ret_entries[page - first] =
+				err ? (struct mojo_entry){0} :
+				      mojo_entry_decode(entry_at(&slot, (uint32_t)(page % map->pages_per_slot)));
+		if (!err)
+			slot_close(map, &slot);
+	}
+	return 0;
+}
+
+/* ---- changing ------------------------------------------------------------------------------- */
+
+static void page_gone(const struct mojo_slotmap *map, const uint8_t *entry)
+{
+	struct mojo_entry old = mojo_entry_decode(entry);
+	if (old.version > map->tree->held && map->killed)
+		map->killed(map->arg, old.address);
+}
+
+static bool is_present(const uint8_t *entry)
+{
+	return mojo_get64(entry) != 0;
+}
+
+/*
+ * One change: entries [index, index + count) of a slot become @entries (packed), or absent if it is NULL.
+ * Works out what dies and how many pages come and go, then stores the slot's new value.
+ */
+struct change {
+	uint32_t bucket, number, index, count;
+	const uint8_t *entries;
+	uint32_t added, removed;
+};
+
+static const uint8_t *new_entry(const struct change *change, uint32_t i)
+{
+	static const uint8_t absent[MOJO_ENTRY_BYTES];
+	return change->entries ? change->entries + (size_t)i * MOJO_ENTRY_BYTES : absent;
+}
+
+static void account(const struct mojo_slotmap *map, struct change *change, const uint8_t *old, const uint8_t *entry)
+{
+	if (is_present(old)) {
+		page_gone(map, old);
+		change->removed += !is_present(entry);
+	} else {
+		change->added += is_present(entry);
+	}
+}
+
+/* The slot has a dirty base: change it in place, in a copy of our own if versions share it. */
+static int change_base(const struct mojo_slotmap *map, struct change *change, const uint8_t *key)
+{
+	struct mojo_tree *tree = map->tree;
+	uint8_t *value;
+	unsigned length;
+	int err = mojo_tree_touch(tree, key, SLOT_KEY_BYTES, &value, &length);
+	if (err)
+		return err;
+	struct mojo_blob *base;
+	err = mojo_blob_writable(tree->blobs, value, MOJO_BLOB_SLOT, tree->version, tree->held, &base);
+	if (err)
+		return err;
+	for (uint32_t i = 0; i < change->count; i++) {
+		uint8_t *at = base->data + (size_t)(change->index + i) * MOJO_ENTRY_BYTES;
+		account(map, change, at, new_entry(change, i));
+		memcpy(at, new_entry(change, i), MOJO_ENTRY_BYTES);
+	}
+	return 0;
+}
+
+/* How many deltas the slot will have: those it has, and one for each changed entry without. */
+static unsigned deltas_after(struct slot *slot, const struct change *change)
+{
+	unsigned count = delta_count(slot), inside = 0;
+	for (unsigned i = 0; i < count; i++) {
+		unsigned index = mojo_get16(delta_at(slot, i));
+		inside += index >= change->index && index < change->index + change->count;
+	}
+	return count - inside + change->count;
+}
+
+static void put_delta(struct slot *slot, uint32_t index, const uint8_t *entry)
+{
+	bool exact;
+	unsigned at = find_delta(slot, index, &exact), count = delta_count(slot);
+	uint8_t *delta = delta_at(slot, at);
+	if (!exact) {
+		memmove(delta + MOJO_DELTA_BYTES, delta, (size_t)(count - at) * MOJO_DELTA_BYTES);
+		mojo_put16(delta, (uint16_t)index);
+		set_delta_count(slot, count + 1);
+	}
+	memcpy(delta + 2, entry, MOJO_ENTRY_BYTES);
+}
+
+static void drop_delta(struct slot *slot, uint32_t index)
+{
+	bool exact;
+	unsigned at = find_delta(slot, index, &exact), count = delta_count(slot);
+	if (!exact)
+		return;
+	uint8_t *delta = delta_at(slot, at);
+	memmove(delta, delta + MOJO_DELTA_BYTES, (size_t)(count - at - 1) * MOJO_DELTA_BYTES);
+	set_delta_count(slot, count - 1);
+}
+
+static int change_slot(const struct mojo_slotmap *map, struct change *change)
+{
+	struct mojo_tree *tree = map->tree;
+	uint8_t key[SLOT_KEY_BYTES];
+	slot_key(key, change->bucket, change->number);
+	struct slot slot = {0};
+	int err = mojo_tree_get(tree, key, sizeof(key), &slot.value);
+	if (err == -ENOENT) {
+		if (!change->entries)
+			return 0;
+		memset(slot.value.value, 0, MOJO_REF_BYTES);
+		set_delta_count(&slot, 0);
+		err = 0;
+	}
+	if (err)
+		return err;
+	if (mojo_ref_in_memory(slot.value.value) && mojo_ref_blob(slot.value.value)->dirty && delta_count(&slot) == 0)
+		return change_base(map, change, key);
+	err = slot_ready(map, &slot);
+	if (err)
+		return err;
+
+	struct mojo_blob *whole = NULL;
+	bool forget = !change->entries && !slot.base; /* absent already below the deltas: none is needed to say so */
+	if (!forget && deltas_after(&slot, change) > MOJO_SLOT_DELTAS) {
+		err = mojo_blob_new(tree->blobs, MOJO_BLOB_SLOT, tree->version, &whole);
+		if (err)
+			goto out;
+		if (slot.base)
+			memcpy(whole->data, slot.base->data, whole->data_bytes);
+		for (unsigned i = 0; i < delta_count(&slot); i++)
+			memcpy(whole->data + (size_t)mojo_get16(delta_at(&slot, i)) * MOJO_ENTRY_BYTES,
+			       delta_at(&slot, i) + 2, MOJO_ENTRY_BYTES);
+	}
+
+	/* The new value first, and only when it is stored what it kills: a failure changes nothing. */
+	struct slot after = {.value = slot.value};
+	if (whole) {
+		mojo_blob_ref(whole, after.value.value);
+		set_delta_count(&after, 0);
+	}
+	for (uint32_t i = 0; i < change->count; i++) {
+		if (whole)
+			memcpy(whole->data + (size_t)(change->index + i) * MOJO_ENTRY_BYTES, new_entry(change, i),
+			       MOJO_ENTRY_BYTES);
+		else if (forget)
+			drop_delta(&after, change->index + i);
+		else
+			put_delta(&after, change->index + i, new_entry(change, i));
+	}
+	if (forget && delta_count(&after) == 0)
+		err = mojo_tree_delete(tree, key, sizeof(key));
+	else
+		err = mojo_tree_put(tree, key, sizeof(key), after.value.value, after.value.value_length);
+	if (err) {
+		mojo_blob_put(tree->blobs, whole);
+		goto out;
+	}
+	for (uint32_t i = 0; i < change->count; i++)
+		account(map, change, entry_at(&slot, change->index + i), new_entry(change, i));
+	if (whole)
+		mojo_ref_kill(tree->blobs, slot.value.value, tree->held);
+out:
+	slot_close(map, &slot);
+	return err;
+}
+
+int mojo_slotmap_set(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
+		     const uint32_t *checksums, uint32_t *ret_added)
+{
+	enum { PIECE = 256 };
+	uint8_t entries[PIECE * MOJO_ENTRY_BYTES];
+	uint32_t added = 0;
+	for (uint32_t done = 0; done < count;) {
+		uint64_t page = first + done;
+		uint32_t index = (uint32_t)(page % map->pages_per_slot), piece = map->pages_per_slot - index;
+		if (piece > count - done)
+			piece = count - done;
+		if (piece > PIECE)
+			piece = PIECE;
+		for (uint32_t i = 0; i < piece; i++) {
+			struct mojo_entry entry = {
+				.address = address + done + i,
+				.version = map->tree->version,
+				.checksum = checksums[done + i],
+			};
+			mojo_entry_encode(entries + (size_t)i * MOJO_ENTRY_BYTES, &entry);
+		}
+		struct change change = {
+			.bucket = bucket,
+			.number = (uint32_t)(page / map->pages_per_slot),
+			.index = index,
+			.count = piece,
+			.entries = entries,
+		};
+		int err = change_slot(map, &change);
+		if (err)
+			return err;
+		added += change.added;
+		done += piece;
+	}
+	*ret_added = added;
+	return 0;
+}
+
+/* The slot goes altogether. */
+static int remove_slot(const struct mojo_slotmap *map, uint32_t bucket, uint32_t number, uint64_t *removed)
+{
+	struct mojo_tree *tree = map->tree;
+	struct slot slot;
+	uint8_t key[SLOT_KEY_BYTES];
+	slot_key(key, bucket, number);
+	int err = slot_open(map, bucket, number, &slot);
+	if (err)
+		return err;
+	err = mojo_tree_delete(tree, key, sizeof(key));
+	if (!err) {
+		for (uint32_t i = 0; i < map->pages_per_slot; i++) {
+			const uint8_t *entry = entry_at(&slot, i);
+			if (is_present(entry)) {
+				page_gone(map, entry);
+				++*removed;
+			}
+		}
+	}
+	slot_close(map, &slot);
+	if (!err)
+		mojo_ref_kill(tree->blobs, slot.value.value, tree->held);
+	return err;
+}
+
+/* The lowest slot of @bucket that has a value, from @from on. */
+static int next_slot(const struct mojo_slotmap *map, uint32_t bucket, uint64_t from, uint32_t *ret_number,
+		     struct mojo_cell *cell)
+{
+	uint8_t key[SLOT_KEY_BYTES];
+	if (from > UINT32_MAX)
+		return -ENOENT;
+	slot_key(key, bucket, (uint32_t)from);
+	int err = mojo_tree_next(map->tree, key, sizeof(key), false, cell);
+	if (err)
+		return err;
+	if (cell->key_length != SLOT_KEY_BYTES || memcmp(cell->key, key, 5) != 0)
+		return -ENOENT;
+	*ret_number = mojo_get_be32(cell->key + 5);
+	return 0;
+}
+
+int mojo_slotmap_clear(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint64_t count,
+		       uint64_t *ret_removed)
+{
+	uint64_t end = count > UINT64_MAX - first ? UINT64_MAX : first + count, removed = 0;
+	uint64_t from = first / map->pages_per_slot;
+	for (;;) {
+		struct mojo_cell cell;
+		uint32_t number;
+		int err = next_slot(map, bucket, from, &number, &cell);
+		uint64_t start = (uint64_t)number * map->pages_per_slot;
+		if (err == -ENOENT || (!err && start >= end))
+			break;
+		if (err)
+			return err;
+		uint64_t low = start > first ? start : first;
+		uint64_t high = start + map->pages_per_slot < end ? start + map->pages_per_slot : end;
+		if (high - low == map->pages_per_slot) {
+			err = remove_slot(map, bucket, number, &removed);
+		} else {
+			struct change change = {
+				.bucket = bucket,
+				.number = number,
+				.index = (uint32_t)(low - start),
+				.count = (uint32_t)(high - low),
+			};
+			err = change_slot(map, &change);
+			removed += change.removed;
+		}
+		if (err)
+			return err;
+		from = (uint64_t)number + 1;
+	}
+	*ret_removed = removed;
+	return 0;
+}
+
+/* ---- looking ahead -------------------------------------------------------------------------- */
+
+int mojo_slotmap_next(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint64_t *ret_page,
+		      struct mojo_entry *ret_entry)
+{
+	for (uint64_t from = first / map->pages_per_slot;;) {
+		struct slot slot;
+		uint32_t number;
+		int err = next_slot(map, bucket, from, &number, &slot.value);
+		if (!err)
+			err = slot_ready(map, &slot);
+		if (err)
+			return err;
+		uint64_t start = (uint64_t)number * map->pages_per_slot;
+		for (uint32_t i = first > start ? (uint32_t)(first - start) : 0; i < map->pages_per_slot; i++) {
+			const uint8_t *entry = entry_at(&slot, i);
+			if (is_present(entry)) {
+				*ret_page = start + i;
+				*ret_entry = mojo_entry_decode(entry);
+				slot_close(map, &slot);
+				return 0;
+			}
+		}
+		slot_close(map, &slot);
+		from = (uint64_t)number + 1;
+	}
+}
+
+int mojo_slotmap_hole(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint64_t *ret_page)
+{
+	for (uint64_t page = first;;) {
+		uint64_t number = page / map->pages_per_slot;
+		struct slot slot;
+		int err = number > UINT32_MAX ? -ENOENT : slot_open(map, bucket, (uint32_t)number, &slot);
+		if (err == -ENOENT) {
+			*ret_page = page;
+			return 0;
+		}
+		if (err)
+			return err;
+		uint64_t end = (number + 1) * map->pages_per_slot;
+		while (page < end && is_present(entry_at(&slot, (uint32_t)(page % map->pages_per_slot))))
+			page++;
+		slot_close(map, &slot);
+		if (page < end) {
+			*ret_page = page;
+			return 0;
+		}
+	}
+}

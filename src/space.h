@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * space.h - which blocks are dead, and when their space may be given back.
+ *
+ * A block dies when nothing refers to it any more. It may be punched only when neither root slot, nor the
+ * log since the older of them, can refer to it (invariant 5). With roots k and k + 1 on disk, that is so
+ * for what died before root k was taken. Hence three generations:
+ *
+ *      died since the last root        `fresh`    in memory; the log tells of it again after a crash
+ *      died before it                  `waiting`  written into the space tree with that root
+ *      died before the root before it  punched after the next root is on stable storage
+ *
+ * Blocks in use are not recorded anywhere: what the space tree does not call dead is in use, or is not
+ * written yet. A chunk whose blocks are all dead is not punched but kept as a spare, to become the next
+ * chunk under a new number, or removed.
+ *
+ * Leaks are possible (a crash between two steps, a dropped version) and harmless: marking, from the kept
+ * versions, finds them (see mark in version.h).
+ *
+ * Thread safety: none; the store's lock is held.
+ */
+#ifndef MOJO_SPACE_H
+#define MOJO_SPACE_H
+
+#include "btree.h"
+
+#define MOJO_SPACE_GROUP_BLOCKS 1024u /* blocks in one cell of the space tree; fewer if a chunk is smaller */
+#define MOJO_SPACE_BITMAP_BYTES (MOJO_SPACE_GROUP_BLOCKS / 8)
+#define MOJO_SPACE_SPARES 2u /* wholly dead chunks kept for recycling */
+
+/* A set of blocks, by groups. */
+struct mojo_block_group {
+	uint64_t group;
+	bool used;
+	uint8_t bits[MOJO_SPACE_BITMAP_BYTES];
+};
+struct mojo_block_set {
+	struct mojo_block_group *groups; /* open addressing; owned */
+	size_t capacity;                 /* a power of two, or 0 */
+	size_t count;
+};
+
+struct mojo_space_map {
+	struct mojo_tree *tree;     /* borrowed: the space tree */
+	struct mojo_chunks *chunks; /* borrowed */
+	uint32_t group_blocks;
+	struct mojo_block_set fresh, waiting;
+	uint32_t spares[MOJO_SPACE_SPARES];
+	unsigned spare_count;
+	uint64_t dead_blocks;   /* known dead, not given back */
+	_Atomic uint64_t reclaim_count; /* rises before anything is punched or removed: readers without the lock compare */
+	bool out_of_memory;     /* a death could not be noted: space leaks until the next marking */
+};
+
+void mojo_space_map_init(struct mojo_space_map *space, struct mojo_tree *tree, struct mojo_chunks *chunks);
+void mojo_space_map_free(struct mojo_space_map *space);
+
+/* mojo_space_load - after the root was read: what waits, and which chunks are spare. */
+int mojo_space_load(struct mojo_space_map *space);
+
+/* mojo_space_kill - @count blocks from @address on are dead. */
+void mojo_space_kill(struct mojo_space_map *space, uint64_t address, uint64_t count);
+
+/* mojo_space_settle - before a root is taken: write all fresh deaths into the space tree, those that this
+ * itself causes included. They become `ret_settled` (owned by the caller). */
+int mojo_space_settle(struct mojo_space_map *space, struct mojo_block_set *ret_settled);
+
+/* mojo_space_reclaim - after that root is on stable storage: punch what waited, then let @settled wait.
+ * Takes @settled over. Errors of the host while punching are not fatal: the blocks wait for another turn. */
+int mojo_space_reclaim(struct mojo_space_map *space, struct mojo_block_set *settled);
+
+/* mojo_space_take_spare - number of a chunk to recycle, or -1. The caller renames it. */
+int64_t mojo_space_take_spare(struct mojo_space_map *space);
+
+/* mojo_space_is_dead - is the block known dead (in any generation)? For checks. */
+int mojo_space_is_dead(struct mojo_space_map *space, uint64_t address, bool *ret_dead);
+
+/* Sets of blocks. add: -ENOMEM. */
+int mojo_block_set_add(struct mojo_block_set *set, uint32_t group_blocks, uint64_t address, uint64_t count);
+bool mojo_block_set_has(const struct mojo_block_set *set, uint32_t group_blocks, uint64_t address);
+void mojo_block_set_free(struct mojo_block_set *set);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * state.h - what the rooms of the engine share: the store in memory.
+ *
+ * Lock order: `mu`, then chunks.mu. Nothing else is locked. `mu` guards every field unless it says
+ * otherwise. Functions declared in the rooms' own headers want it held; those of mojo.h take it.
+ */
+#ifndef MOJO_STATE_H
+#define MOJO_STATE_H
+
+#include <pthread.h>
+
+#include "log.h"
+#include "mojo.h"
+#include "slotmap.h"
+#include "space.h"
+
+struct mojo_hold {
+	uint32_t bucket; /* 0: free */
+	uint32_t count;
+};
+
+struct mojo_store {
+	struct mojo_io *io; /* borrowed */
+	struct mojo_config config; /* defaults filled in; constant */
+	struct mojo_io_file *lock_file; /* owned */
+	struct mojo_io_file *state_file; /* owned */
+
+	pthread_mutex_t mu;
+	struct mojo_root root; /* the last one on disk; the geometry and store id in it are constant */
+	unsigned root_slot;    /* where it lies */
+	struct mojo_chunks chunks; /* has a lock of its own */
+	struct mojo_blobs blobs;
+	struct mojo_tree main;     /* of the active version */
+	struct mojo_tree versions; /* frozen ones */
+	struct mojo_tree dead;     /* dead blocks */
+	struct mojo_log log;
+	struct mojo_space_map space;
+	uint32_t active;      /* version */
+	uint32_t next_bucket; /* where the search for a free id begins */
+	uint64_t files, directories, frozen;
+	bool mark_pending;    /* a dropped version's blocks are still to be found */
+	bool quiet;           /* a checkpoint is being taken: changes wait for calm */
+	pthread_cond_t calm;
+	int64_t checkpoint_ns; /* when the last one was taken */
+
+	struct mojo_hold *holds; /* open addressing; owned */
+	size_t hold_count, hold_capacity;
+
+	uint64_t checkpoints;
+	_Atomic uint64_t pages_read;
+
+	pthread_t thread;     /* maintenance */
+	bool thread_running;
+	bool stop;
+	pthread_cond_t wake;
+};
+
+static inline uint32_t mojo_page_size(const struct mojo_store *store)
+{
+	return store->root.page_size;
+}
+
+static inline int64_t mojo_now(const struct mojo_store *store)
+{
+	return store->io->ops->now_ns(store->io);
+}
+
+/* mojo_event - tell the user; printf-like. Any thread, lock held or not. */
+void mojo_event(const struct mojo_config *config, enum mojo_severity severity, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/*
+ * mojo_begin - [unlocks] first step of every change: is the store writable, and is there room for an
+ * operation with @pages pages? -EROFS, -EIO (failed), -ENOSPC. After 0 the lock is not let go of until
+ * the operation is complete in memory.
+ */
+int mojo_begin(struct mojo_store *store, uint32_t pages, bool frees);
+
+/* mojo_poison - a change failed half-way, in memory: nothing is written any more. Returns @error. */
+int mojo_poison(struct mojo_store *store, int error, const char *what);
+
+/* The slot map of a main tree: the active one's (deaths are noted) or a frozen one's. */
+struct mojo_slotmap mojo_map_of(struct mojo_store *store, struct mojo_tree *tree);
+
+/* mojo_view - the tree of @version (MOJO_ACTIVE: the active one), for reading under the lock held now.
+ * @frozen is storage for a frozen one. -ENOENT. */
+int mojo_view(struct mojo_store *store, uint32_t version, struct mojo_tree *frozen, struct mojo_tree **ret_tree);
+
+#endif
