@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+#include "support.h"
+
+/* ---- dice ----------------------------------------------------------------------------------- */
+
+struct dice dice_new(const char *what)
+{
+	const char *given = getenv("MOJO_TEST_SEED");
+	uint64_t seed = 20260;
+	for (const char *p = what; *p; p++)
+		seed = seed * 131 + (unsigned char)*p;
+	if (given && *given)
+		seed = strtoull(given, NULL, 0);
+	print_message("%s: MOJO_TEST_SEED=%" PRIu64 "\n", what, seed);
+	return (struct dice){.state = seed};
+}
+
+uint64_t dice_next(struct dice *dice)
+{
+	uint64_t z = dice->state += 0x9e3779b97f4a7c15ull;
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
+uint32_t dice_below(struct dice *dice, uint32_t sides)
+{
+	return (uint32_t)((dice_next(dice) >> 32) * sides >> 32);
+}
+
+/* ---- tallies -------------------------------------------------------------------------------- */
+
+void tally_add(struct tally *tally, uint64_t address, uint64_t blocks)
+{
+	if (address + blocks > tally->capacity) {
+		uint64_t capacity = (address + blocks) * 2;
+		tally->counts = realloc(tally->counts, capacity);
+		assert_non_null(tally->counts);
+		memset(tally->counts + tally->capacity, 0, capacity - tally->capacity);
+		tally->capacity = capacity;
+	}
+	for (uint64_t i = 0; i < blocks; i++)
+		tally->counts[address + i]++;
+	tally->total += blocks;
+}
+
+unsigned tally_of(const struct tally *tally, uint64_t address)
+{
+	return address < tally->capacity ? tally->counts[address] : 0;
+}
+
+void tally_free(struct tally *tally)
+{
+	free(tally->counts);
+	*tally = (struct tally){0};
+}
+
+/* ---- bare blocks ---------------------------------------------------------------------------- */
+
+static void on_killed(void *arg, uint64_t address, uint32_t blocks)
+{
+	struct shelf *shelf = arg;
+	tally_add(&shelf->killed, address, blocks);
+	for (uint32_t i = 0; i < blocks; i++)
+		assert_int_equal(tally_of(&shelf->killed, address + i), 1);
+}
+
+static void on_damaged(void *arg, const char *what, uint64_t address)
+{
+	struct shelf *shelf = arg;
+	(void)what;
+	(void)address;
+	shelf->damaged++;
+}
+
+static void start_blobs(struct shelf *shelf, uint32_t pages_per_slot, size_t limit_bytes)
+{
+	assert_ok(mojo_blobs_init(&shelf->blobs, &shelf->chunks, pages_per_slot, limit_bytes));
+	shelf->blobs.killed = on_killed;
+	shelf->blobs.damaged = on_damaged;
+	shelf->blobs.arg = shelf;
+}
+
+void shelf_init(struct shelf *shelf, uint32_t page_size, uint32_t pages_per_slot, size_t limit_bytes)
+{
+	memset(shelf, 0, sizeof(*shelf));
+	shelf->next = 1; /* address 0 is never a blob's */
+	assert_ok(mojo_io_memory(&shelf->io));
+	assert_ok(shelf->io->ops->mkdir(shelf->io, MOJO_CHUNK_DIR));
+	mojo_chunks_init(&shelf->chunks, shelf->io, page_size, BENCH_CHUNK / page_size, false);
+	assert_ok(mojo_chunks_create(&shelf->chunks, 0, -1));
+	start_blobs(shelf, pages_per_slot, limit_bytes);
+}
+
+void shelf_free(struct shelf *shelf)
+{
+	mojo_blobs_free(&shelf->blobs);
+	mojo_chunks_close(&shelf->chunks);
+	mojo_io_free(shelf->io);
+	tally_free(&shelf->killed);
+}
+
+void shelf_forget(struct shelf *shelf, uint32_t pages_per_slot, size_t limit_bytes)
+{
+	assert_int_equal(shelf->blobs.dirty_bytes, 0);
+	mojo_blobs_free(&shelf->blobs);
+	start_blobs(shelf, pages_per_slot, limit_bytes);
+}
+
+int shelf_place(void *arg, const uint8_t *data, uint32_t bytes, uint64_t *ret_address)
+{
+	struct shelf *shelf = arg;
+	struct mojo_chunks *chunks = &shelf->chunks;
+	uint32_t blocks = mojo_blob_blocks(bytes, chunks->block_bytes);
+	if (shelf->fail_after && shelf->blobs_placed >= shelf->fail_after)
+		return -ENOSPC;
+	if (shelf->next % chunks->chunk_blocks + blocks > chunks->chunk_blocks)
+		shelf->next += chunks->chunk_blocks - shelf->next % chunks->chunk_blocks;
+	uint32_t number = (uint32_t)(shelf->next / chunks->chunk_blocks);
+	if (mojo_chunks_exists(chunks, number) == 0)
+		assert_ok(mojo_chunks_create(chunks, number, -1));
+	struct iovec vector = {(void *)(uintptr_t)data, bytes};
+	assert_ok(mojo_chunks_write(chunks, shelf->next, &vector, 1));
+	*ret_address = shelf->next;
+	shelf->next += blocks;
+	shelf->blobs_placed++;
+	return 0;
+}
+
+void shelf_write_out(struct shelf *shelf, uint8_t *ref)
+{
+	assert_ok(mojo_blob_write_out(&shelf->blobs, ref, shelf_place, shelf));
+}
+
+/* ---- a store -------------------------------------------------------------------------------- */
+
+static void on_event(void *arg, enum mojo_severity severity, const char *text)
+{
+	struct bench *bench = arg;
+	(void)severity;
+	pthread_mutex_lock(&bench->mutex);
+	size_t used = strlen(bench->events);
+	snprintf(bench->events + used, sizeof(bench->events) - used, "%s\n", text);
+	pthread_mutex_unlock(&bench->mutex);
+}
+
+bool bench_was_told(struct bench *bench, const char *text)
+{
+	pthread_mutex_lock(&bench->mutex);
+	bool told = strstr(bench->events, text) != NULL;
+	pthread_mutex_unlock(&bench->mutex);
+	return told;
+}
+
+int bench_setup_empty(void **state)
+{
+	struct bench *bench = calloc(1, sizeof(*bench));
+	assert_non_null(bench);
+	pthread_mutex_init(&bench->mutex, NULL);
+	bench->geometry = (struct mojo_geometry){
+		.page_size = BENCH_PAGE,
+		.pages_per_slot = 64,
+		.chunk_bytes = BENCH_CHUNK,
+	};
+	bench->config = (struct mojo_config){
+		.cache_bytes = 4u << 20,
+		.checkpoint_bytes = 1ull << 40, /* only when asked for */
+		.flush_ms = UINT32_MAX,
+		.no_background = true,
+		.owner = "a unit test",
+		.event = on_event,
+		.event_arg = bench,
+	};
+	assert_ok(mojo_io_memory(&bench->io));
+	*state = bench;
+	return 0;
+}
+
+int bench_setup(void **state)
+{
+	bench_setup_empty(state);
+	struct bench *bench = *state;
+	assert_ok(mojo_create(bench->io, &bench->geometry, &bench->config));
+	bench_open(bench);
+	return 0;
+}
+
+int bench_teardown(void **state)
+{
+	struct bench *bench = *state;
+	mojo_abandon(bench->store);
+	mojo_io_free(bench->io);
+	pthread_mutex_destroy(&bench->mutex);
+	free(bench);
+	return 0;
+}
+
+void bench_open(struct bench *bench)
+{
+	assert_null(bench->store);
+	int err = mojo_open(bench->io, &bench->config, &bench->store);
+	if (err)
+		print_error("the store does not open (%s): %s\n", strerror(-err), bench->events);
+	assert_ok(err);
+}
+
+void bench_close(struct bench *bench)
+{
+	struct mojo_store *store = bench->store;
+	bench->store = NULL;
+	assert_ok(mojo_close(store));
+}
+
+void bench_crash(struct bench *bench)
+{
+	mojo_abandon(bench->store);
+	bench->store = NULL;
+}
+
+void bench_reopen(struct bench *bench)
+{
+	bench_close(bench);
+	bench_open(bench);
+}
+
+void bench_replace_io(struct bench *bench, struct mojo_io *io)
+{
+	assert_null(bench->store);
+	mojo_io_free(bench->io);
+	bench->io = io;
+}
+
+void bench_power_cut(struct bench *bench)
+{
+	struct mojo_io *left;
+	assert_ok(mojo_io_memory_clone_durable(bench->io, &left));
+	bench_crash(bench);
+	bench_replace_io(bench, left);
+}
+
+uint32_t bench_make(struct bench *bench, uint32_t dir, const char *name, uint32_t mode)
+{
+	struct mojo_attr attr;
+	assert_ok(mojo_mknod(bench->store, dir, name, mode, 0, 1, 2, &attr));
+	return attr.bucket;
+}
+
+uint32_t bench_file(struct bench *bench, const char *name)
+{
+	return bench_make(bench, MOJO_ROOT_BUCKET, name, S_IFREG | 0644);
+}
+
+void bench_fill(void *buf, size_t length, uint64_t tag)
+{
+	uint8_t *to = buf;
+	for (size_t i = 0; i < length; i++) {
+		uint64_t word = (tag + 1) * 0x9e3779b97f4a7c15ull + (i / 8) * 0xc2b2ae3d27d4eb4full;
+		word ^= word >> 29;
+		to[i] = (uint8_t)(word >> i % 8 * 8);
+	}
+}
+
+void bench_put(struct bench *bench, uint32_t bucket, uint64_t offset, size_t length, uint64_t tag)
+{
+	uint8_t *buf = malloc(length + 1);
+	assert_non_null(buf);
+	bench_fill(buf, length, tag);
+	assert_ok(mojo_write(bench->store, bucket, offset, buf, length));
+	free(buf);
+}
+
+void bench_assert(struct bench *bench, uint32_t version, uint32_t bucket, uint64_t offset, size_t length, uint64_t tag)
+{
+	uint8_t *wanted = malloc(length + 1), *buf = malloc(length + 1);
+	size_t got;
+	assert_non_null(wanted);
+	assert_non_null(buf);
+	bench_fill(wanted, length, tag);
+	assert_ok(mojo_read(bench->store, version, bucket, offset, buf, length, &got));
+	assert_int_equal(got, length);
+	assert_memory_equal(buf, wanted, length);
+	free(wanted);
+	free(buf);
+}
+
+void bench_assert_zeros(struct bench *bench, uint32_t version, uint32_t bucket, uint64_t offset, size_t length)
+{
+	uint8_t *buf = malloc(length + 1);
+	size_t got;
+	assert_non_null(buf);
+	assert_ok(mojo_read(bench->store, version, bucket, offset, buf, length, &got));
+	assert_int_equal(got, length);
+	for (size_t i = 0; i < length; i++)
+		assert_int_equal(buf[i], 0);
+	free(buf);
+}
+
+int bench_resize(struct bench *bench, uint32_t bucket, uint64_t size)
+{
+	struct mojo_attr attr = {.size = size};
+	return mojo_setattr(bench->store, bucket, MOJO_SET_SIZE, &attr, &attr);
+}
+
+struct mojo_attr bench_attr(struct bench *bench, uint32_t version, uint32_t bucket)
+{
+	struct mojo_attr attr;
+	assert_ok(mojo_getattr(bench->store, version, bucket, &attr));
+	return attr;
+}
+
+struct mojo_info bench_info(struct bench *bench)
+{
+	struct mojo_info info;
+	assert_ok(mojo_info(bench->store, &info));
+	return info;
+}
+
+uint32_t bench_lookup(struct bench *bench, uint32_t version, const char *path)
+{
+	struct mojo_attr attr;
+	assert_ok(mojo_resolve(bench->store, version, path, &attr));
+	return attr.bucket;
+}
+
+uint32_t bench_commit(struct bench *bench, const char *message)
+{
+	uint32_t version;
+	assert_ok(mojo_commit(bench->store, message, strlen(message), &version));
+	return version;
+}
+
+void bench_sync(struct bench *bench)
+{
+	assert_ok(mojo_sync(bench->store));
+}
+
+void bench_checkpoint(struct bench *bench)
+{
+	assert_ok(mojo_checkpoint(bench->store));
+}
+
+uint64_t bench_address(struct bench *bench, uint32_t bucket, uint64_t page)
+{
+	struct mojo_map_entry entry;
+	size_t count;
+	assert_ok(mojo_map(bench->store, MOJO_ACTIVE, bucket, page, &entry, 1, &count));
+	assert_int_equal(count, 1);
+	assert_int_equal(entry.page, page);
+	assert_int_not_equal(entry.version, 0);
+	return entry.address;
+}
+
+void bench_flip_block(struct bench *bench, uint64_t address, uint32_t offset)
+{
+	uint32_t per_chunk = (uint32_t)(bench->geometry.chunk_bytes / bench->geometry.page_size);
+	char path[MOJO_CHUNK_PATH_BYTES];
+	mojo_chunk_path((uint32_t)(address / per_chunk), path);
+	assert_ok(mojo_io_memory_flip(bench->io, path, address % per_chunk * bench->geometry.page_size + offset, 0x10));
+}
