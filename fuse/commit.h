@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * commit.h - commits, and whatever else must see what the kernel has not written back yet.
+ *
+ * With the writeback cache the newest bytes of a file may be in the kernel only. Neither sync(2) nor
+ * syncfs(2) brings them here: each file must be flushed by itself, through the mount. Only files with a
+ * writable handle can have any, since closing one flushes it.
+ *
+ * That is the work of one thread of its own, because it may wait, and whoever serves requests may not: what
+ * it waits for are requests. While it goes through the mount it holds no lock of ours or the engine's; and
+ * it never waits for a lock on a directory, for the setxattr(2) that asked for the commit holds the root's.
+ *
+ * All functions may be called from any thread.
+ */
+#ifndef FUSE_COMMIT_H
+#define FUSE_COMMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "mount.h"
+#include "tree.h"
+
+struct commit; /* opaque: the thread and its queue */
+
+/* commit_new - start the thread. @tree and @mount are borrowed until commit_free(). -ENOMEM, -EAGAIN. */
+int commit_new(struct tree *tree, struct mount *mount, struct commit **ret_commit);
+
+/* commit_free - do what is queued, end the thread, free. NULL is allowed. */
+void commit_free(struct commit *commit);
+
+/*
+ * commit_request - flush, freeze, and reply to @req, a setxattr, when the version is durable. Replies in
+ * every case, now or later.
+ * @message: @length bytes; copied
+ */
+void commit_request(struct commit *commit, fuse_req_t req, const char *message, size_t length);
+
+/* commit_seek - flush one file of the active tree, then reply to @req, an lseek for data or a hole. */
+void commit_seek(struct commit *commit, fuse_req_t req, uint32_t bucket, uint64_t offset, bool data);
+
+/* commit_last - the version made by the last commit of process @pid; else the newest frozen one; 0 if none. */
+uint32_t commit_last(struct commit *commit, pid_t pid);
+
+/* commit_flush - bring all that the kernel holds of files open for writing to the disk. First error met.
+ * Not from a thread that serves requests. */
+int commit_flush(struct commit *commit);
+
+#endif

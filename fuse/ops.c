@@ -1,0 +1,799 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ops.h"
+
+#define BUFFER_BYTES (1u << 20) /* the most that the kernel reads or writes at a time */
+#define MAX_BACKGROUND 64u      /* readahead under way at a time; the kernel's 12 leave a disk idle */
+
+/* fi->fh of a file of the active tree: a tree_file, whose lowest bit says that the handle can write. */
+#define HANDLE_WRITABLE 1u
+
+static struct ops *begin(fuse_req_t req, enum counter kind)
+{
+	struct ops *ops = fuse_req_userdata(req);
+
+	counters_add(&ops->counters, kind);
+	return ops;
+}
+
+static void reply_error(fuse_req_t req, int error)
+{
+	fuse_reply_err(req, -error);
+}
+
+/* BUFFER_BYTES, this thread's own until it ends. */
+static void *get_buffer(struct ops *ops)
+{
+	void *buffer = pthread_getspecific(ops->buffer);
+
+	if (!buffer) {
+		buffer = malloc(BUFFER_BYTES);
+		if (buffer && pthread_setspecific(ops->buffer, buffer) != 0) {
+			free(buffer);
+			buffer = NULL;
+		}
+	}
+	return buffer;
+}
+
+static int64_t to_ns(struct timespec time)
+{
+	return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return to_ns(now);
+}
+
+/* Tell the kernel that its idea of a file's attributes is old; takes no lock on the file. */
+static void forget_attributes(struct ops *ops, fuse_ino_t ino)
+{
+	fuse_lowlevel_notify_inval_inode(mount_session(ops->mount), ino, -1, 0);
+}
+
+/* ---- beginning ------------------------------------------------------------------------------- */
+
+static void do_init(void *userdata, struct fuse_conn_info *conn)
+{
+	const unsigned wanted = FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC |
+				FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_READDIRPLUS |
+				FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
+	/*
+	 * Nobody but the kernel changes a file, so no change of mtime makes its pages stale. For set-id bits
+	 * see mount_open(). With READDIRPLUS_AUTO the kernel marks each inode that came from a listing, and
+	 * open_cached() in commit.c cannot open a marked one: a commit after "ls" would cost the open files
+	 * their pages in the kernel. So a listing always brings the attributes along.
+	 */
+	const unsigned unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_IOCTL_DIR |
+				  FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+				  FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_POSIX_ACL | FUSE_CAP_READDIRPLUS_AUTO;
+	struct ops *ops = userdata;
+
+	counters_add(&ops->counters, COUNTER_INIT);
+	conn->want = (conn->want & ~unwanted) | (wanted & conn->capable);
+	conn->max_background = MAX_BACKGROUND;
+	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
+	mount_init(ops->mount, conn);
+	ops->ready(ops->ready_arg);
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static void do_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct ops *ops = begin(req, COUNTER_LOOKUP);
+	struct fuse_entry_param entry;
+	int error = tree_lookup(ops->tree, tree_node(parent), name, &entry);
+
+	if (error)
+		reply_error(req, error);
+	else
+		fuse_reply_entry(req, &entry);
+}
+
+/* Inode numbers say everything, so there is nothing to forget. */
+static void do_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
+{
+	(void)ino;
+	(void)count;
+	begin(req, COUNTER_FORGET);
+	fuse_reply_none(req);
+}
+
+static void do_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	(void)count;
+	(void)forgets;
+	begin(req, COUNTER_BATCH_FORGET);
+	fuse_reply_none(req);
+}
+
+/* May something named @name be made in, or removed from, @dir? */
+static int check_directory(struct ops *ops, struct tree_node dir, const char *name, bool makes)
+{
+	if (tree_is_frozen(dir) || tree_is_read_only(ops->tree))
+		return -EROFS;
+	if (makes)
+		return tree_check_name(name);
+	/* A version is no name of the active tree, though it is listed there. */
+	return name[0] == '@' && tree_version_name(name) ? -EROFS : 0;
+}
+
+/* In a directory with the set-group-id bit what is made belongs to the directory's group. */
+static int inherit(struct ops *ops, struct tree_node dir, mode_t *mode, gid_t *gid)
+{
+	struct mojo_attr attr;
+	int error = mojo_getattr(tree_store(ops->tree), MOJO_ACTIVE, dir.bucket, &attr);
+
+	if (error)
+		return error;
+	if (attr.mode & S_ISGID) {
+		*gid = attr.gid;
+		if (S_ISDIR(*mode))
+			*mode |= S_ISGID;
+	}
+	return 0;
+}
+
+/* Make anything but a symbolic link. */
+static int make(struct ops *ops, fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev,
+		struct mojo_attr *ret_attr)
+{
+	struct tree_node dir = tree_node(parent);
+	gid_t gid = fuse_req_ctx(req)->gid;
+	uid_t uid = fuse_req_ctx(req)->uid;
+	struct mojo_attr attr;
+	int error = check_directory(ops, dir, name, true);
+
+	if (!error)
+		error = inherit(ops, dir, &mode, &gid);
+	if (error)
+		return error;
+	if (shm_lookup(tree_shm(ops->tree), dir.bucket, name, &attr) == 0)
+		return -EEXIST;
+	if (S_ISREG(mode) && tree_is_shm_name(ops->tree, dir.bucket, name) &&
+	    mojo_lookup(tree_store(ops->tree), MOJO_ACTIVE, dir.bucket, name, &attr) == -ENOENT)
+		return shm_create(tree_shm(ops->tree), dir.bucket, name, mode, uid, gid, ret_attr);
+	return mojo_mknod(tree_store(ops->tree), dir.bucket, name, mode, (uint32_t)rdev, uid, gid, ret_attr);
+}
+
+static void reply_made(struct ops *ops, fuse_req_t req, int error, const struct mojo_attr *attr)
+{
+	struct fuse_entry_param entry;
+
+	if (error) {
+		reply_error(req, error);
+		return;
+	}
+	tree_entry(ops->tree, attr, &entry);
+	fuse_reply_entry(req, &entry);
+}
+
+static void do_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	struct ops *ops = begin(req, COUNTER_MKNOD);
+	struct mojo_attr attr;
+	int error = make(ops, req, parent, name, mode, rdev, &attr);
+
+	reply_made(ops, req, error, &attr);
+}
+
+static void do_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct ops *ops = begin(req, COUNTER_MKDIR);
+	struct mojo_attr attr;
+	int error = make(ops, req, parent, name, S_IFDIR | mode, 0, &attr);
+
+	reply_made(ops, req, error, &attr);
+}
+
+static void do_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	struct ops *ops = begin(req, COUNTER_SYMLINK);
+	struct tree_node dir = tree_node(parent);
+	gid_t gid = fuse_req_ctx(req)->gid;
+	mode_t mode = S_IFLNK;
+	struct mojo_attr attr;
+	int error = check_directory(ops, dir, name, true);
+
+	if (!error && strlen(target) > MOJO_SYMLINK_MAX)
+		error = -ENAMETOOLONG;
+	if (!error && shm_lookup(tree_shm(ops->tree), dir.bucket, name, &attr) == 0)
+		error = -EEXIST;
+	if (!error)
+		error = inherit(ops, dir, &mode, &gid);
+	if (!error)
+		error = mojo_symlink(tree_store(ops->tree), dir.bucket, name, target, fuse_req_ctx(req)->uid, gid,
+				     &attr);
+	reply_made(ops, req, error, &attr);
+}
+
+static void do_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct ops *ops = begin(req, COUNTER_READLINK);
+	struct tree_node node = tree_node(ino);
+	char target[MOJO_SYMLINK_MAX + 1];
+	int error = mojo_readlink(tree_store(ops->tree), node.version, node.bucket, target);
+
+	if (error)
+		reply_error(req, error);
+	else
+		fuse_reply_readlink(req, target);
+}
+
+static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct ops *ops = begin(req, COUNTER_UNLINK);
+	struct tree_node dir = tree_node(parent);
+	int error = check_directory(ops, dir, name, false);
+
+	if (!error && shm_unlink(tree_shm(ops->tree), dir.bucket, name) != 0)
+		error = mojo_unlink(tree_store(ops->tree), dir.bucket, name);
+	reply_error(req, error);
+}
+
+static void do_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct ops *ops = begin(req, COUNTER_RMDIR);
+	struct tree_node dir = tree_node(parent);
+	char inside[MOJO_NAME_MAX + 1];
+	struct mojo_attr attr;
+	int error = check_directory(ops, dir, name, false);
+
+	/* A file of shm.h in it is not the engine's to know. */
+	if (!error && mojo_lookup(tree_store(ops->tree), MOJO_ACTIVE, dir.bucket, name, &attr) == 0 &&
+	    shm_next(tree_shm(ops->tree), attr.bucket, 0, inside, &attr) == 0)
+		error = -ENOTEMPTY;
+	if (!error)
+		error = mojo_rmdir(tree_store(ops->tree), dir.bucket, name);
+	reply_error(req, error);
+}
+
+/* Would the rename move something between the engine and shm.h? Then it is a move between file systems. */
+static bool crosses(struct ops *ops, struct tree_node from, const char *name, struct tree_node to, const char *new_name,
+		    unsigned flags)
+{
+	struct shm *shm = tree_shm(ops->tree);
+	struct mojo_attr attr;
+
+	if (shm_lookup(shm, from.bucket, name, &attr) == 0 || shm_lookup(shm, to.bucket, new_name, &attr) == 0)
+		return true;
+	if (flags & MOJO_RENAME_EXCHANGE)
+		return false;
+	return tree_is_shm_name(ops->tree, to.bucket, new_name) &&
+	       mojo_lookup(tree_store(ops->tree), MOJO_ACTIVE, from.bucket, name, &attr) == 0 && S_ISREG(attr.mode);
+}
+
+static void do_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+		      unsigned flags)
+{
+	struct ops *ops = begin(req, COUNTER_RENAME);
+	struct tree_node from = tree_node(parent), to = tree_node(new_parent);
+	int error = check_directory(ops, from, name, false);
+
+	if (!error)
+		error = check_directory(ops, to, new_name, true);
+	if (!error && flags & ~(unsigned)(MOJO_RENAME_NOREPLACE | MOJO_RENAME_EXCHANGE))
+		error = -EINVAL;
+	if (!error && crosses(ops, from, name, to, new_name, flags))
+		error = -EXDEV;
+	if (!error)
+		error = mojo_rename(tree_store(ops->tree), from.bucket, name, to.bucket, new_name, flags);
+	reply_error(req, error);
+}
+
+static void do_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
+{
+	(void)new_name;
+	begin(req, COUNTER_LINK);
+	/* What link(2) says where there are no hard links. */
+	reply_error(req, tree_is_frozen(tree_node(new_parent)) || tree_is_frozen(tree_node(ino)) ? -EROFS : -EPERM);
+}
+
+/* ---- attributes ------------------------------------------------------------------------------ */
+
+static void do_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct ops *ops = begin(req, COUNTER_GETATTR);
+	struct stat st;
+	int error = tree_getattr(ops->tree, tree_node(ino), &st);
+
+	(void)fi;
+	if (error)
+		reply_error(req, error);
+	else
+		fuse_reply_attr(req, &st, TREE_CACHE_SECONDS);
+}
+
+/* struct stat and FUSE_SET_ATTR_* to the engine's. */
+static unsigned from_stat(const struct stat *st, int to_set, struct mojo_attr *ret_attr)
+{
+	struct mojo_attr attr = { .mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid,
+				  .size = (uint64_t)st->st_size };
+	unsigned mask = 0;
+
+	if (to_set & FUSE_SET_ATTR_MODE)
+		mask |= MOJO_SET_MODE;
+	if (to_set & FUSE_SET_ATTR_UID)
+		mask |= MOJO_SET_UID;
+	if (to_set & FUSE_SET_ATTR_GID)
+		mask |= MOJO_SET_GID;
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		mask |= MOJO_SET_SIZE;
+	if (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW)) {
+		mask |= MOJO_SET_ATIME;
+		attr.atime_ns = to_set & FUSE_SET_ATTR_ATIME_NOW ? now_ns() : to_ns(st->st_atim);
+	}
+	if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) {
+		mask |= MOJO_SET_MTIME;
+		attr.mtime_ns = to_set & FUSE_SET_ATTR_MTIME_NOW ? now_ns() : to_ns(st->st_mtim);
+	}
+	if (to_set & FUSE_SET_ATTR_CTIME) {
+		mask |= MOJO_SET_CTIME;
+		attr.ctime_ns = to_ns(st->st_ctim);
+	}
+	*ret_attr = attr;
+	return mask;
+}
+
+/* Set attributes of a bucket of the active tree; set-id bits go with a change of owner or size. */
+static int set_attributes(struct ops *ops, uint32_t bucket, unsigned mask, struct mojo_attr *attr)
+{
+	struct mojo_store *store = tree_store(ops->tree);
+
+	if (mask & MOJO_SET_MODE) {
+		tree_mode_changed(ops->tree, bucket, S_IFREG | attr->mode);
+	} else if (mask & (MOJO_SET_UID | MOJO_SET_GID | MOJO_SET_SIZE)) {
+		struct mojo_attr old;
+		int error = mojo_getattr(store, MOJO_ACTIVE, bucket, &old);
+
+		if (error)
+			return error;
+		attr->mode = tree_stripped_mode(old.mode);
+		if (attr->mode != old.mode)
+			mask |= MOJO_SET_MODE;
+	}
+	return mojo_setattr(store, bucket, mask, attr, attr);
+}
+
+static void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
+{
+	struct ops *ops = begin(req, COUNTER_SETATTR);
+	struct tree_node node = tree_node(ino);
+	struct mojo_attr attr;
+	unsigned mask = from_stat(st, to_set, &attr);
+	struct stat new;
+	int error = 0;
+
+	(void)fi;
+	if (tree_is_frozen(node) || tree_is_read_only(ops->tree))
+		error = -EROFS;
+	else if (tree_is_memory(node))
+		error = shm_setattr(tree_shm(ops->tree), node.bucket, mask, &attr, &attr);
+	else if (mask)
+		error = set_attributes(ops, node.bucket, mask, &attr);
+	if (!error)
+		error = tree_getattr(ops->tree, node, &new);
+	if (error)
+		reply_error(req, error);
+	else
+		fuse_reply_attr(req, &new, TREE_CACHE_SECONDS);
+}
+
+static void do_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct ops *ops = begin(req, COUNTER_STATFS);
+	struct mojo_space space;
+	struct mojo_info info;
+	struct statvfs st;
+	int error = mojo_space(tree_store(ops->tree), &space);
+
+	(void)ino;
+	if (!error)
+		error = mojo_info(tree_store(ops->tree), &info);
+	if (error) {
+		reply_error(req, error);
+		return;
+	}
+	memset(&st, 0, sizeof(st));
+	st.f_bsize = st.f_frsize = info.page_size;
+	st.f_blocks = space.total / info.page_size;
+	st.f_bfree = space.free / info.page_size;
+	st.f_bavail = space.available / info.page_size;
+	st.f_files = MOJO_BUCKET_MAX;
+	st.f_ffree = st.f_favail = MOJO_BUCKET_MAX - (fsfilcnt_t)(info.files + info.directories);
+	st.f_namemax = MOJO_NAME_MAX;
+	fuse_reply_statfs(req, &st);
+}
+
+/* ---- open files ------------------------------------------------------------------------------ */
+
+static struct tree_file *handle_file(const struct fuse_file_info *fi)
+{
+	return fi ? (struct tree_file *)(uintptr_t)(fi->fh & ~(uint64_t)HANDLE_WRITABLE) : NULL;
+}
+
+static int open_node(struct ops *ops, struct tree_node node, struct fuse_file_info *fi)
+{
+	bool writable = (fi->flags & O_ACCMODE) != O_RDONLY;
+	struct tree_file *file;
+	int error;
+
+	fi->fh = 0;
+	fi->keep_cache = 1;
+	if (tree_is_frozen(node) || tree_is_read_only(ops->tree)) {
+		struct stat st;
+
+		if (writable || fi->flags & O_TRUNC)
+			return -EROFS;
+		return tree_is_memory(node) ? -ENOENT : tree_getattr(ops->tree, node, &st);
+	}
+	if (tree_is_memory(node)) {
+		struct mojo_attr attr = { .size = 0 };
+
+		error = shm_open_file(tree_shm(ops->tree), node.bucket);
+		if (!error && fi->flags & O_TRUNC)
+			error = shm_setattr(tree_shm(ops->tree), node.bucket, MOJO_SET_SIZE, &attr, &attr);
+		return error;
+	}
+	error = tree_open(ops->tree, node.bucket, writable, &file);
+	if (error)
+		return error;
+	if (fi->flags & O_TRUNC) {
+		struct mojo_attr attr = { .size = 0 };
+
+		error = set_attributes(ops, node.bucket, MOJO_SET_SIZE, &attr);
+		if (error) {
+			tree_close(ops->tree, file, writable);
+			return error;
+		}
+	}
+	fi->fh = (uintptr_t)file | (writable ? HANDLE_WRITABLE : 0);
+	return 0;
+}
+
+static void close_node(struct ops *ops, struct tree_node node, const struct fuse_file_info *fi)
+{
+	struct tree_file *file = handle_file(fi);
+
+	if (tree_is_memory(node))
+		shm_close_file(tree_shm(ops->tree), node.bucket);
+	else if (file)
+		tree_close(ops->tree, file, fi->fh & HANDLE_WRITABLE);
+}
+
+static void do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct ops *ops = begin(req, COUNTER_OPEN);
+	int error = open_node(ops, tree_node(ino), fi);
+
+	if (error)
+		reply_error(req, error);
+	else if (fuse_reply_open(req, fi) != 0)
+		close_node(ops, tree_node(ino), fi); /* interrupted: nobody will release it */
+}
+
+static void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct ops *ops = begin(req, COUNTER_CREATE);
+	struct fuse_entry_param entry;
+	struct mojo_attr attr;
+	int error = make(ops, req, parent, name, S_IFREG | (mode & 07777), 0, &attr);
+
+	if (!error) {
+		tree_entry(ops->tree, &attr, &entry);
+		fi->flags &= ~O_TRUNC;
+		error = open_node(ops, tree_node(entry.ino), fi);
+	}
+	if (error)
+		reply_error(req, error);
+	else if (fuse_reply_create(req, &entry, fi) != 0)
+		close_node(ops, tree_node(entry.ino), fi);
+}
+
+static void do_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct ops *ops = begin(req, COUNTER_RELEASE);
+
+	close_node(ops, tree_node(ino), fi);
+	fuse_reply_err(req, 0);
+}
+
+static void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	struct ops *ops = begin(req, COUNTER_READ);
+	void *buffer = get_buffer(ops);
+	size_t length = 0;
+	int error;
+
+	(void)fi;
+	if (!buffer) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	if (size > BUFFER_BYTES)
+		size = BUFFER_BYTES;
+	error = tree_read(ops->tree, tree_node(ino), (uint64_t)offset, buffer, size, &length);
+	if (error)
+		reply_error(req, error);
+	else
+		fuse_reply_buf(req, buffer, length);
+}
+
+static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t offset,
+		     struct fuse_file_info *fi)
+{
+	struct ops *ops = begin(req, COUNTER_WRITE);
+	struct tree_node node = tree_node(ino);
+	struct tree_file *file = handle_file(fi);
+	int error;
+
+	if (tree_is_frozen(node))
+		error = -EROFS;
+	else if (tree_is_memory(node))
+		error = shm_write(tree_shm(ops->tree), node.bucket, (uint64_t)offset, buf, size);
+	else
+		error = mojo_write(tree_store(ops->tree), node.bucket, (uint64_t)offset, buf, size);
+	if (!error && file && !tree_is_memory(node) && tree_written(ops->tree, file))
+		forget_attributes(ops, ino);
+	if (error)
+		reply_error(req, error);
+	else
+		fuse_reply_write(req, size);
+}
+
+static void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+			 struct fuse_file_info *fi)
+{
+	struct ops *ops = begin(req, COUNTER_FALLOCATE);
+	struct tree_node node = tree_node(ino);
+	struct tree_file *file = handle_file(fi);
+	int error;
+
+	if (tree_is_frozen(node))
+		error = -EROFS;
+	else if (tree_is_memory(node))
+		error = shm_fallocate(tree_shm(ops->tree), node.bucket, mode, (uint64_t)offset, (uint64_t)length);
+	else
+		error = mojo_fallocate(tree_store(ops->tree), node.bucket, mode, (uint64_t)offset, (uint64_t)length);
+	if (!error && file && !tree_is_memory(node) && tree_written(ops->tree, file))
+		forget_attributes(ops, ino);
+	reply_error(req, error);
+}
+
+static void do_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
+{
+	struct ops *ops = begin(req, COUNTER_LSEEK);
+	struct tree_node node = tree_node(ino);
+	bool data = whence == SEEK_DATA;
+	uint64_t found = 0;
+	int error;
+
+	(void)fi;
+	if ((whence != SEEK_DATA && whence != SEEK_HOLE) || offset < 0) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	if (node.kind != TREE_BUCKET) {
+		error = -ENXIO; /* empty */
+	} else if (tree_is_memory(node)) {
+		error = shm_seek(tree_shm(ops->tree), node.bucket, (uint64_t)offset, data, &found);
+	} else if (!tree_is_frozen(node) && tree_has_writers(ops->tree, node.bucket)) {
+		/* The kernel may have data that we have not. To guess would make a copy of the file wrong. */
+		commit_seek(ops->commit, req, node.bucket, (uint64_t)offset, data);
+		return;
+	} else {
+		error = mojo_seek(tree_store(ops->tree), node.version, node.bucket, (uint64_t)offset, data, &found);
+	}
+	if (error)
+		reply_error(req, error);
+	else
+		fuse_reply_lseek(req, (off_t)found);
+}
+
+static void sync_node(struct ops *ops, fuse_req_t req, fuse_ino_t ino)
+{
+	struct tree_node node = tree_node(ino);
+	int error = 0;
+
+	if (!tree_is_frozen(node) && !tree_is_memory(node) && !tree_is_read_only(ops->tree))
+		error = mojo_sync(tree_store(ops->tree));
+	reply_error(req, error);
+}
+
+static void do_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct ops *ops = begin(req, COUNTER_FSYNC);
+
+	(void)datasync;
+	(void)fi;
+	sync_node(ops, req, ino);
+}
+
+static void do_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct ops *ops = begin(req, COUNTER_FSYNCDIR);
+
+	(void)datasync;
+	(void)fi;
+	sync_node(ops, req, ino);
+}
+
+/* ---- directories ----------------------------------------------------------------------------- */
+
+static void do_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	begin(req, COUNTER_OPENDIR);
+	/* The kernel does not ask again, and keeps listings. */
+	fuse_reply_err(req, ENOSYS);
+}
+
+struct reply {
+	fuse_req_t req;
+	char *buffer;
+	size_t size, used;
+	bool plus;
+};
+
+static bool add_to_reply(void *arg, const char *name, const struct fuse_entry_param *entry, uint64_t place)
+{
+	struct reply *reply = arg;
+	size_t room = reply->size - reply->used, needed;
+	char *to = reply->buffer + reply->used;
+
+	if (reply->plus)
+		needed = fuse_add_direntry_plus(reply->req, to, room, name, entry, (off_t)place);
+	else
+		needed = fuse_add_direntry(reply->req, to, room, name, &entry->attr, (off_t)place);
+	if (needed > room)
+		return false;
+	reply->used += needed;
+	return true;
+}
+
+static void list(struct ops *ops, fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool plus)
+{
+	struct reply reply = { .req = req, .buffer = get_buffer(ops), .plus = plus };
+	int error;
+
+	if (!reply.buffer) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	reply.size = size < BUFFER_BYTES ? size : BUFFER_BYTES;
+	error = tree_readdir(ops->tree, tree_node(ino), (uint64_t)offset, add_to_reply, &reply);
+	if (error)
+		reply_error(req, error);
+	else
+		fuse_reply_buf(req, reply.buffer, reply.used);
+}
+
+static void do_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(begin(req, COUNTER_READDIR), req, ino, size, offset, false);
+}
+
+static void do_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(begin(req, COUNTER_READDIRPLUS), req, ino, size, offset, true);
+}
+
+/* ---- extended attributes --------------------------------------------------------------------- */
+
+/* @size 0 asks how long @value is. Frees @value. */
+static void reply_value(fuse_req_t req, char *value, size_t length, size_t size)
+{
+	if (size == 0)
+		fuse_reply_xattr(req, length);
+	else if (length > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, value, length);
+	free(value);
+}
+
+static void do_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct ops *ops = begin(req, COUNTER_GETXATTR);
+	size_t length;
+	char *value;
+	int error = control_get(&ops->control, tree_node(ino), name, fuse_req_ctx(req)->pid, &value, &length);
+
+	if (error)
+		reply_error(req, error);
+	else
+		reply_value(req, value, length, size);
+}
+
+static void do_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct ops *ops = begin(req, COUNTER_LISTXATTR);
+	size_t length;
+	char *names;
+	int error = control_list(&ops->control, tree_node(ino), &names, &length);
+
+	if (error)
+		reply_error(req, error);
+	else
+		reply_value(req, names, length, size);
+}
+
+static void do_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+{
+	struct ops *ops = begin(req, COUNTER_SETXATTR);
+
+	(void)flags; /* the one that can be set is always there to be replaced, and never kept */
+	control_set(&ops->control, req, tree_node(ino), name, value, size);
+}
+
+static void do_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	begin(req, COUNTER_REMOVEXATTR);
+	reply_error(req, tree_is_frozen(tree_node(ino)) ? -EROFS : control_remove(name));
+}
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+int ops_init(struct ops *ops)
+{
+	return -pthread_key_create(&ops->buffer, free);
+}
+
+void ops_destroy(struct ops *ops)
+{
+	free(pthread_getspecific(ops->buffer));
+	pthread_key_delete(ops->buffer);
+}
+
+const struct fuse_lowlevel_ops *ops_table(void)
+{
+	static const struct fuse_lowlevel_ops table = {
+		.init = do_init,
+		.lookup = do_lookup,
+		.forget = do_forget,
+		.forget_multi = do_forget_multi,
+		.getattr = do_getattr,
+		.setattr = do_setattr,
+		.readlink = do_readlink,
+		.mknod = do_mknod,
+		.mkdir = do_mkdir,
+		.symlink = do_symlink,
+		.unlink = do_unlink,
+		.rmdir = do_rmdir,
+		.rename = do_rename,
+		.link = do_link,
+		.open = do_open,
+		.create = do_create,
+		.release = do_release,
+		.read = do_read,
+		.write = do_write,
+		.fallocate = do_fallocate,
+		.lseek = do_lseek,
+		.fsync = do_fsync,
+		.fsyncdir = do_fsyncdir,
+		.opendir = do_opendir,
+		.readdir = do_readdir,
+		.readdirplus = do_readdirplus,
+		.statfs = do_statfs,
+		.setxattr = do_setxattr,
+		.getxattr = do_getxattr,
+		.listxattr = do_listxattr,
+		.removexattr = do_removexattr,
+	};
+
+	return &table;
+}

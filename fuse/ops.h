@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ops.h - the requests of the kernel, each turned into a call of the engine or of a room below.
+ *
+ * Not here, on purpose: getlk, setlk and flock (locks are the kernel's, local and fast); flush, and opendir
+ * but for the ENOSYS that turns it off (each would cost a request per open or close). Writes are not
+ * spliced: their bytes have to come into memory anyway.
+ */
+#ifndef FUSE_OPS_H
+#define FUSE_OPS_H
+
+#include <pthread.h>
+
+#include "commit.h"
+#include "control.h"
+#include "counters.h"
+#include "mount.h"
+#include "tree.h"
+
+/* What the handlers work with: the session's userdata. Everything pointed to is borrowed. */
+struct ops {
+	struct mount_greeting greeting; /* first, as mount_new() wants it */
+	struct tree *tree;
+	struct commit *commit;
+	struct mount *mount;
+	struct control control;
+	struct counters counters;
+	pthread_key_t buffer; /* each serving thread's own, for replies */
+	void (*ready)(void *arg); /* the kernel has made contact */
+	void *ready_arg;
+};
+
+/* ops_init - a zeroed @ops, before any request; ops_destroy() undoes it. -ENOMEM, -EAGAIN. */
+int ops_init(struct ops *ops);
+void ops_destroy(struct ops *ops);
+
+/* ops_table - the handlers. */
+const struct fuse_lowlevel_ops *ops_table(void);
+
+#endif
