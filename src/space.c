@@ -79,6 +79,15 @@ bool mojo_block_set_has(const struct mojo_block_set *set, uint32_t group_blocks,
 	return g->used && bit(g->bits, (uint32_t)(address % group_blocks));
 }
 
+uint64_t mojo_block_set_count(const struct mojo_block_set *set)
+{
+	uint64_t count = 0;
+	for (size_t i = 0; i < set->capacity; i++)
+		for (size_t b = 0; set->groups[i].used && b < MOJO_SPACE_BITMAP_BYTES; b++)
+			count += (unsigned)__builtin_popcount(set->groups[i].bits[b]);
+	return count;
+}
+
 void mojo_block_set_free(struct mojo_block_set *set)
 {
 	free(set->groups);
@@ -201,11 +210,9 @@ int mojo_space_load(struct mojo_space_map *space)
 		struct group_value value;
 		err = get_group_value(space, group, &value);
 		for (uint32_t i = 0; i < space->group_blocks && !err; i++)
-			if (bit(value.dead, i) && !bit(value.punched, i)) {
+			if (bit(value.dead, i) && !bit(value.punched, i))
 				err = mojo_block_set_add(&space->waiting, space->group_blocks,
 							 group * space->group_blocks + i, 1);
-				space->dead_blocks++;
-			}
 		if (err)
 			return err;
 	}
@@ -229,8 +236,11 @@ void mojo_space_kill(struct mojo_space_map *space, uint64_t address, uint64_t co
 {
 	if (mojo_block_set_add(&space->fresh, space->group_blocks, address, count) != 0)
 		space->out_of_memory = true;
-	else
-		space->dead_blocks += count;
+}
+
+uint64_t mojo_space_unreturned(const struct mojo_space_map *space)
+{
+	return mojo_block_set_count(&space->fresh) + mojo_block_set_count(&space->waiting);
 }
 
 /* One group of fresh deaths goes into the tree. */
@@ -351,7 +361,6 @@ static int punch_group(struct mojo_space_map *space, const struct mojo_block_gro
 	}
 	if (!punched)
 		return 0;
-	space->dead_blocks -= punched < space->dead_blocks ? punched : space->dead_blocks;
 	err = put_group_value(space, g->group, &value);
 	uint8_t key[MOJO_KEY_BYTES_MAX];
 	if (!err && !left)
@@ -374,21 +383,19 @@ static int compare_numbers(const void *a, const void *b)
 }
 
 /* Would chunk @chunk be dead altogether once what waits in it is given back? */
-static int wholly_dead(struct mojo_space_map *space, uint32_t chunk, bool *ret_whole, uint32_t *ret_waiting)
+static int wholly_dead(struct mojo_space_map *space, uint32_t chunk, bool *ret_whole)
 {
 	struct chunk_value summary;
 	int err = get_chunk_value(space, chunk, &summary);
 	if (err)
 		return err;
 	*ret_whole = false;
-	*ret_waiting = 0;
 	if (summary.dead < space->chunks->chunk_blocks)
 		return 0;
 	uint64_t first = (uint64_t)chunk * space->chunks->chunk_blocks, waiting = 0;
 	for (uint32_t i = 0; i < space->chunks->chunk_blocks; i++)
 		waiting += mojo_block_set_has(&space->waiting, space->group_blocks, first + i);
 	*ret_whole = summary.punched + waiting >= space->chunks->chunk_blocks;
-	*ret_waiting = (uint32_t)waiting;
 	return 0;
 }
 
@@ -408,13 +415,11 @@ int mojo_space_reclaim(struct mojo_space_map *space, struct mojo_block_set *sett
 	qsort(order, count, sizeof(*order), compare_numbers);
 
 	for (size_t i = 0; i < count && !err;) {
-		uint32_t chunk = chunk_of_group(space, order[i]), waiting;
-		bool whole;
-		err = wholly_dead(space, chunk, &whole, &waiting);
-		if (!err && whole) {
+		uint32_t chunk = chunk_of_group(space, order[i]);
+		bool whole = false;
+		err = wholly_dead(space, chunk, &whole);
+		if (!err && whole)
 			err = retire_chunk(space, chunk);
-			space->dead_blocks -= waiting < space->dead_blocks ? waiting : space->dead_blocks;
-		}
 		for (; i < count && chunk_of_group(space, order[i]) == chunk; i++)
 			if (!err && !whole)
 				err = punch_group(space, &space->waiting.groups[place_of(&space->waiting, order[i])]);

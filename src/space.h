@@ -47,7 +47,6 @@ struct mojo_space_map {
 	struct mojo_block_set fresh, waiting;
 	uint32_t spares[MOJO_SPACE_SPARES];
 	unsigned spare_count;
-	uint64_t dead_blocks;   /* known dead, not given back */
 	_Atomic uint64_t reclaim_count; /* rises before anything is punched or removed: readers without the lock compare */
 	bool out_of_memory;     /* a death could not be noted: space leaks until the next marking */
 };
@@ -75,8 +74,12 @@ int64_t mojo_space_take_spare(struct mojo_space_map *space);
 /* mojo_space_is_dead - is the block known dead (in any generation)? For checks. */
 int mojo_space_is_dead(struct mojo_space_map *space, uint64_t address, bool *ret_dead);
 
+/* mojo_space_unreturned - blocks that the next two checkpoints will give back. */
+uint64_t mojo_space_unreturned(const struct mojo_space_map *space);
+
 /* Sets of blocks. add: -ENOMEM. */
 int mojo_block_set_add(struct mojo_block_set *set, uint32_t group_blocks, uint64_t address, uint64_t count);
+uint64_t mojo_block_set_count(const struct mojo_block_set *set);
 bool mojo_block_set_has(const struct mojo_block_set *set, uint32_t group_blocks, uint64_t address);
 void mojo_block_set_free(struct mojo_block_set *set);
 

@@ -186,11 +186,10 @@ static void *maintain(void *arg)
 		if (config->flush_ms != UINT32_MAX && log->opened_ns &&
 		    (now - log->opened_ns >= config->flush_ms * 1000000ll || now < log->opened_ns))
 			mojo_log_sync(log);
-		uint64_t dead_bytes = store->space.dead_blocks * (uint64_t)mojo_page_size(store);
 		if (now - store->checkpoint_ns >= IDLE_NS && mojo_log_is_empty(log)) {
 			if (store->mark_pending)
 				mojo_mark_locked(store);
-			else if (dead_bytes >= IDLE_DEAD_BYTES)
+			else if (mojo_space_unreturned(&store->space) * mojo_page_size(store) >= IDLE_DEAD_BYTES)
 				mojo_checkpoint_locked(store);
 		}
 	}
@@ -617,7 +616,7 @@ int mojo_info(struct mojo_store *store, struct mojo_info *ret_info)
 		.directories = store->directories,
 		.chunks = chunks,
 		.store_bytes = disk_bytes,
-		.dead_bytes = store->space.dead_blocks * store->root.page_size,
+		.dead_bytes = mojo_space_unreturned(&store->space) * store->root.page_size,
 		.log_bytes = store->log.bytes_since_root,
 		.generation = store->root.generation,
 		.sequence = store->log.sequence - 1,
