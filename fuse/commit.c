@@ -14,7 +14,7 @@
 #include "commit.h"
 
 #define REMEMBERED 256 /* processes whose last commit is known */
-#define TRIES 8        /* to open a file while others change the directories above it */
+#define TRIES      8   /* to open a file while others change the directories above it */
 
 enum job_kind { JOB_COMMIT, JOB_SEEK };
 
@@ -78,9 +78,10 @@ static int open_path(int root, char *path)
 		char *next = strtok_r(NULL, "/", &save);
 		struct stat st;
 
-		descriptor = fstat(directory, &st) != 0 ? -errno :
-							  open_cached(directory, name, next ? O_PATH | O_DIRECTORY :
-											      O_RDONLY | O_NONBLOCK);
+		descriptor =
+			fstat(directory, &st) != 0
+				? -errno
+				: open_cached(directory, name, next ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK);
 		if (directory != root)
 			close(directory);
 		if (descriptor < 0 || !next)
@@ -91,7 +92,7 @@ static int open_path(int root, char *path)
 	return descriptor;
 }
 
-/* Flush through a handle of our own. -EAGAIN: it cannot be opened, for whatever reason. */
+/* Flush through a handle of our own. -EAGAIN: it cannot be opened, for whatever reason; -ENOENT: unlinked. */
 static int flush_by_path(struct commit *commit, int root, uint32_t bucket)
 {
 	char path[PATH_MAX];
@@ -100,34 +101,34 @@ static int flush_by_path(struct commit *commit, int root, uint32_t bucket)
 		int descriptor, error = mojo_path(tree_store(commit->tree), bucket, path, sizeof(path));
 		struct stat st;
 
-		if (error == -ENOENT)
-			return 0; /* unlinked: nobody will see it in a version */
 		if (error)
-			return -EAGAIN;
+			return error == -ENOENT ? error : -EAGAIN;
 		descriptor = open_path(root, path);
 		if (descriptor < 0)
 			continue;
-		if (fstat(descriptor, &st) != 0 ||
-		    st.st_ino != tree_ino((struct tree_node){ .bucket = bucket })) {
+		if (fstat(descriptor, &st) != 0 || st.st_ino != tree_ino((struct tree_node){ .bucket = bucket })) {
 			close(descriptor); /* renamed meanwhile */
 			continue;
 		}
 		error = sync_file_range(descriptor, 0, 0,
 					SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-						SYNC_FILE_RANGE_WAIT_AFTER) == 0 ?
-				0 :
-				-errno;
+						SYNC_FILE_RANGE_WAIT_AFTER) == 0
+				? 0
+				: -errno;
 		close(descriptor);
 		return error == -EAGAIN ? -EIO : error;
 	}
 	return -EAGAIN;
 }
 
-static int flush_one(struct commit *commit, int root, uint32_t bucket)
+/* @unlinked: flush it even if it has no name any more, and will be in no version */
+static int flush_one(struct commit *commit, int root, uint32_t bucket, bool unlinked)
 {
 	int error = root >= 0 ? flush_by_path(commit, root, bucket) : -EAGAIN;
 
-	if (error != -EAGAIN)
+	if (error == -ENOENT && !unlinked)
+		return 0;
+	if (error != -EAGAIN && error != -ENOENT)
 		return error;
 	/* The kernel writes back what is dirty before it drops a file's pages. It costs the file its cache. */
 	error = fuse_lowlevel_notify_inval_inode(mount_session(commit->mount),
@@ -147,7 +148,7 @@ int commit_flush(struct commit *commit)
 	if (count > 0 && mount_find(commit->mount, &root) != 0)
 		root = -1;
 	for (size_t i = 0; i < count; i++) {
-		int failed = flush_one(commit, root, buckets[i]);
+		int failed = flush_one(commit, root, buckets[i], false);
 
 		if (!error)
 			error = failed;
@@ -206,7 +207,7 @@ static void do_seek(struct commit *commit, struct job *job)
 
 	if (mount_find(commit->mount, &root) != 0)
 		root = -1;
-	error = flush_one(commit, root, job->bucket);
+	error = flush_one(commit, root, job->bucket, true);
 	if (root >= 0)
 		close(root);
 	if (!error)

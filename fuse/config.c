@@ -189,9 +189,9 @@ int config_set(struct config *config, enum config_key key, const char *value, ch
 struct reading {
 	struct config *config;
 	FILE *file;
-	int line;               /* the last one that was read */
+	int line; /* the last one that was read */
 	bool seen[CONFIG_KEYS];
-	int why_line;           /* of the first complaint; 0: none */
+	int why_line; /* of the first complaint; 0: none */
 	char why[CONFIG_WHY_SIZE];
 };
 
@@ -246,7 +246,8 @@ static char *read_line(char *buf, int size, void *stream)
 			char *why = complain(reading);
 
 			if (why)
-				snprintf(why, CONFIG_WHY_SIZE, "there is no section [%.*s]; there are [store], [engine] and [mount]",
+				snprintf(why, CONFIG_WHY_SIZE,
+					 "there is no section [%.*s]; there are [store], [engine] and [mount]",
 					 (int)(length < 100 ? length : 100), buf + 1);
 		}
 	}

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CONFIG_FILE "/etc/mojofs.conf"
+#define CONFIG_FILE     "/etc/mojofs.conf"
 #define CONFIG_WHY_SIZE 512 /* bytes that hold any message, but for the file's path in front of it */
 
 enum config_key {

@@ -8,13 +8,13 @@
 
 #include "control.h"
 
-#define PREFIX "user.mojofs."
+#define PREFIX        "user.mojofs."
 #define PREFIX_LENGTH (sizeof(PREFIX) - 1)
-#define ACL_PREFIX "system.posix_acl_"
+#define ACL_PREFIX    "system.posix_acl_"
 
 /* Entries are asked for so many at a time; fewer than this fit into CONTROL_TEXT_MAX, or nearly so. */
 #define VERSIONS_MAX 1024u
-#define MAP_MAX 2048u
+#define MAP_MAX      2048u
 
 static bool is_root(struct tree_node node)
 {
@@ -207,9 +207,9 @@ int control_get(const struct control *control, struct tree_node node, const char
 
 int control_list(const struct control *control, struct tree_node node, char **ret_list, size_t *ret_length)
 {
-	static const char root[] = PREFIX "version\0" PREFIX "oldest_version\0" PREFIX "page_size\0" PREFIX
-					  "pages_per_slot\0" PREFIX "format\0" PREFIX "store\0" PREFIX "pid\0" PREFIX
-					  "state\0" PREFIX "requests\0" PREFIX "bucket";
+	static const char root[] =
+		PREFIX "version\0" PREFIX "oldest_version\0" PREFIX "page_size\0" PREFIX "pages_per_slot\0" PREFIX
+		       "format\0" PREFIX "store\0" PREFIX "pid\0" PREFIX "state\0" PREFIX "requests\0" PREFIX "bucket";
 	static const char commit[] = PREFIX "commit";
 	static const char version[] = PREFIX "version\0" PREFIX "time\0" PREFIX "message\0" PREFIX "bucket";
 	size_t length = 0;

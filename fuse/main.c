@@ -38,7 +38,7 @@
 #define PROGRAM "mojofs-fuse"
 
 #define EXIT_REFUSED 1
-#define EXIT_USAGE 2
+#define EXIT_USAGE   2
 
 /* A store that nobody has mounted but somebody has open is about to be closed, after an unmount: wait for it. */
 #define BUSY_WAIT_MS 10000
@@ -49,28 +49,28 @@
 struct program {
 	/* what was asked for */
 	struct config config;
-	struct fuse_args args;   /* for libfuse; owned */
-	char *config_file;       /* owned; NULL: CONFIG_FILE */
+	struct fuse_args args; /* for libfuse; owned */
+	char *config_file;     /* owned; NULL: CONFIG_FILE */
 	const char *store_given, *point_given;
 	bool foreground, debug, read_only, no_create;
 
 	/* what came of it */
-	char *store_path;        /* owned, canonical; the directory may not exist yet */
-	char *point;             /* owned, canonical */
-	char *owner;             /* owned; who has the store, for others */
+	char *store_path; /* owned, canonical; the directory may not exist yet */
+	char *point;      /* owned, canonical */
+	char *owner;      /* owned; who has the store, for others */
 	struct mojo_io *io;
 	struct mojo_store *store;
 	struct tree *tree;
 	struct mount *mount;
 	struct commit *commit;
 	struct ops ops;
-	bool has_ops;            /* ops_init() has succeeded */
+	bool has_ops; /* ops_init() has succeeded */
 
 	/* messages */
-	atomic_bool detached;    /* they go to syslog */
-	int ready_pipe;          /* to the parent; -1 in the foreground */
-	bool holding;            /* events are kept back: only while no other thread is there */
-	char *held[HELD_MAX];    /* owned */
+	atomic_bool detached; /* they go to syslog */
+	int ready_pipe;       /* to the parent; -1 in the foreground */
+	bool holding;         /* events are kept back: only while no other thread is there */
+	char *held[HELD_MAX]; /* owned */
 	size_t held_count;
 };
 
@@ -160,10 +160,30 @@ static void print_help(void)
 static bool is_mount_option(const char *option)
 {
 	static const char *const plain[] = {
-		"ro",	    "rw",      "suid",	     "nosuid",	   "dev",	  "nodev",
-		"exec",	    "noexec",  "async",	     "sync",	   "dirsync",	  "atime",
-		"noatime",  "diratime", "nodiratime", "lazytime",  "nolazytime",  "relatime",
-		"norelatime", "strictatime", "nostrictatime", "allow_other", "allow_root", "auto_unmount",
+		"ro",
+		"rw",
+		"suid",
+		"nosuid",
+		"dev",
+		"nodev",
+		"exec",
+		"noexec",
+		"async",
+		"sync",
+		"dirsync",
+		"atime",
+		"noatime",
+		"diratime",
+		"nodiratime",
+		"lazytime",
+		"nolazytime",
+		"relatime",
+		"norelatime",
+		"strictatime",
+		"nostrictatime",
+		"allow_other",
+		"allow_root",
+		"auto_unmount",
 		"default_permissions",
 	};
 	static const char *const valued[] = {
@@ -482,7 +502,8 @@ static int check_geometry(struct program *program)
 		if (!config->given[key] || asked == is)
 			continue;
 		say(program, MOJO_ERROR,
-		    "%s: the store was made with %s=%" PRIu64 ", which cannot change to %" PRIu64 "; leave the option out",
+		    "%s: the store was made with %s=%" PRIu64 ", which cannot change to %" PRIu64
+		    "; leave the option out",
 		    program->store_path, config_name(key), is, asked);
 		return -EINVAL;
 	}
@@ -501,7 +522,8 @@ static int prepare_directory(struct program *program)
 		result = mkdir(program->store_path, 0700) == 0 ? 2 : -errno;
 	}
 	if (result == -ENOTDIR)
-		say(program, MOJO_ERROR, "%s: a store is a directory, and this is not a directory", program->store_path);
+		say(program, MOJO_ERROR, "%s: a store is a directory, and this is not a directory",
+		    program->store_path);
 	else if (result < 0)
 		say(program, MOJO_ERROR, "%s: the store cannot be opened: %s", program->store_path, strerror(-result));
 	return result;
@@ -570,7 +592,8 @@ static void flush_for_end(void *arg)
 	if (!error && !program->read_only)
 		error = mojo_sync(program->store);
 	if (error)
-		say(program, MOJO_ERROR, "%s: not everything could be saved: %s", program->store_path, strerror(-error));
+		say(program, MOJO_ERROR, "%s: not everything could be saved: %s", program->store_path,
+		    strerror(-error));
 }
 
 static int serve_store(struct program *program)
@@ -606,7 +629,7 @@ static int serve_store(struct program *program)
 	if (error)
 		say(program, MOJO_ERROR, "%s: serving the mount failed: %s", program->point, strerror(-error));
 	else
-		say(program, MOJO_INFO, "%s: unmounted", program->point);
+		say(program, MOJO_INFO, "%s: no longer served", program->point);
 	return error;
 }
 

@@ -23,7 +23,7 @@
 
 #include "mount.h"
 
-#define THREADS_MAX 32
+#define THREADS_MAX      32
 #define IDLE_THREADS_MAX 16
 
 /* How long after unmounting the kernel is given to let go: some other name space may have the mount too. */
@@ -38,19 +38,20 @@ extern char **environ;
 
 struct mount {
 	struct fuse_session *session;
-	const char *store;     /* borrowed */
+	const char *store; /* borrowed */
 	mojo_event_fn *event;
-	void *event_arg;       /* borrowed */
-	char *point;           /* owned; NULL until mounted */
+	void *event_arg; /* borrowed */
+	char *point;     /* owned; NULL until mounted */
 	bool by_descriptor;
 	char key[33];
-	dev_t device;          /* of the mount; 0 when the kernel does not tell */
+	dev_t device; /* of the mount; 0 when the kernel does not tell */
 
 	mount_flush_fn *flush; /* of mount_run() */
 	void *flush_arg;
 	pthread_t main_thread;
-	atomic_bool finished;  /* the loop has ended */
-	atomic_bool cut_off;   /* it was told to, with the mount still there */
+	atomic_bool finished;         /* the loop has ended */
+	atomic_bool cut_off;          /* it was told to, with the mount still there */
+	atomic_bool leave_to_libfuse; /* then: fuse_session_unmount() takes the mount away */
 };
 
 static void say(struct mount *mount, enum mojo_severity severity, const char *format, ...)
@@ -166,7 +167,8 @@ int mount_check(const char *point, const char *store, char **ret_point, char *re
 		if (fcntl(descriptor, F_GETFD) < 0) {
 			error = -errno;
 			snprintf(ret_why, MOUNT_WHY_SIZE,
-				 "%s: no such descriptor is open; only mount.fuse3 gives mount points of this form", point);
+				 "%s: no such descriptor is open; only mount.fuse3 gives mount points of this form",
+				 point);
 			return error;
 		}
 		canonical = strdup(point);
@@ -200,8 +202,8 @@ explain:
 		break;
 	case -ENOTCONN:
 		snprintf(ret_why, MOUNT_WHY_SIZE,
-			 "%s: there is a stale mount whose daemon is gone; take it away first: fusermount3 -u %s", point,
-			 point);
+			 "%s: there is a stale mount whose daemon is gone; take it away first: fusermount3 -u %s",
+			 point, point);
 		break;
 	default:
 		snprintf(ret_why, MOUNT_WHY_SIZE, "%s: the mount point cannot be used: %s", point, strerror(-error));
@@ -612,6 +614,14 @@ static bool wait_finished(struct mount *mount, unsigned wait_ms)
 	return atomic_load(&mount->finished);
 }
 
+/* Is what one finds at @path this mount, and not another that was mounted over it? */
+static bool is_on_top(struct mount *mount, const char *path)
+{
+	struct stat st;
+
+	return !mount->device || (stat(path, &st) == 0 && st.st_dev == mount->device);
+}
+
 /* Unmount all of it while it is served. True if nothing is in the way of the kernel's letting go. */
 static bool unmount_all(struct mount *mount, bool lazily)
 {
@@ -620,10 +630,14 @@ static bool unmount_all(struct mount *mount, bool lazily)
 
 	for_each_line(add_own, &own);
 	for (size_t i = own.count; i-- > 0;) {
+		bool on_top = is_on_top(mount, own.paths[i]);
+
 		/* That one is left to libfuse, which cuts the connection first: nothing can come in between. */
-		if (lazily && !mount->by_descriptor && strcmp(own.paths[i], mount->point) == 0)
+		if (lazily && on_top && !mount->by_descriptor && strcmp(own.paths[i], mount->point) == 0) {
+			atomic_store(&mount->leave_to_libfuse, true);
 			continue;
-		if (unmount(own.paths[i], lazily) == 0)
+		}
+		if (on_top && unmount(own.paths[i], lazily) == 0)
 			continue;
 		done = false;
 		if (lazily)
@@ -716,7 +730,8 @@ void mount_free(struct mount *mount)
 {
 	if (!mount)
 		return;
-	if (mount->point)
+	/* It unmounts whatever is at the mount point, be it ours or not. */
+	if (mount->point && (!atomic_load(&mount->cut_off) || atomic_load(&mount->leave_to_libfuse)))
 		fuse_session_unmount(mount->session);
 	if (mount->session)
 		fuse_session_destroy(mount->session);

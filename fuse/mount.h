@@ -29,10 +29,10 @@
 
 #include "../src/mojo.h"
 
-#define MOUNT_SUBTYPE "mojofs-fuse"
-#define MOUNT_TYPE "fuse." MOUNT_SUBTYPE
+#define MOUNT_SUBTYPE      "mojofs-fuse"
+#define MOUNT_TYPE         "fuse." MOUNT_SUBTYPE
 #define MOUNT_SESSION_NAME "user.mojofs.session" /* its value tells one daemon's mounts from all others */
-#define MOUNT_WHY_SIZE 4608                      /* bytes that hold any message of mount_check() */
+#define MOUNT_WHY_SIZE     4608                  /* bytes that hold any message of mount_check() */
 
 struct mount; /* opaque */
 

@@ -8,8 +8,8 @@
 
 #include "ops.h"
 
-#define BUFFER_BYTES (1u << 20) /* the most that the kernel reads or writes at a time */
-#define MAX_BACKGROUND 64u      /* readahead under way at a time; the kernel's 12 leave a disk idle */
+#define BUFFER_BYTES   (1u << 20) /* the most that the kernel reads or writes at a time */
+#define MAX_BACKGROUND 64u        /* readahead under way at a time; the kernel's 12 leave a disk idle */
 
 /* fi->fh of a file of the active tree: a tree_file, whose lowest bit says that the handle can write. */
 #define HANDLE_WRITABLE 1u
@@ -53,6 +53,15 @@ static int64_t now_ns(void)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	return to_ns(now);
+}
+
+/*
+ * Do set-id bits survive a write by this caller? They do if it is root, as CAP_FSETID has it elsewhere: the
+ * kernel says which it is, but libfuse does not pass that on.
+ */
+static bool keeps_set_id(fuse_req_t req)
+{
+	return fuse_req_ctx(req)->uid == 0;
 }
 
 /* Tell the kernel that its idea of a file's attributes is old; takes no lock on the file. */
@@ -318,8 +327,9 @@ static void do_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 /* struct stat and FUSE_SET_ATTR_* to the engine's. */
 static unsigned from_stat(const struct stat *st, int to_set, struct mojo_attr *ret_attr)
 {
-	struct mojo_attr attr = { .mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid,
-				  .size = (uint64_t)st->st_size };
+	struct mojo_attr attr = {
+		.mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid, .size = (uint64_t)st->st_size
+	};
 	unsigned mask = 0;
 
 	if (to_set & FUSE_SET_ATTR_MODE)
@@ -346,14 +356,25 @@ static unsigned from_stat(const struct stat *st, int to_set, struct mojo_attr *r
 	return mask;
 }
 
-/* Set attributes of a bucket of the active tree; set-id bits go with a change of owner or size. */
-static int set_attributes(struct ops *ops, uint32_t bucket, unsigned mask, struct mojo_attr *attr)
+/* Do set-id bits go with this change, which does not set the mode? */
+static bool takes_set_id(fuse_req_t req, unsigned mask)
+{
+	if (mask & (MOJO_SET_UID | MOJO_SET_GID))
+		return true;
+	if (mask & MOJO_SET_SIZE)
+		return !keeps_set_id(req);
+	/* Nothing, or ctime alone: chown(2) to the owner and group -1. All else that sets ctime sets more. */
+	return !(mask & ~(unsigned)MOJO_SET_CTIME);
+}
+
+/* Set attributes of a bucket of the active tree. */
+static int set_attributes(struct ops *ops, fuse_req_t req, uint32_t bucket, unsigned mask, struct mojo_attr *attr)
 {
 	struct mojo_store *store = tree_store(ops->tree);
 
 	if (mask & MOJO_SET_MODE) {
 		tree_mode_changed(ops->tree, bucket, S_IFREG | attr->mode);
-	} else if (mask & (MOJO_SET_UID | MOJO_SET_GID | MOJO_SET_SIZE)) {
+	} else if (takes_set_id(req, mask)) {
 		struct mojo_attr old;
 		int error = mojo_getattr(store, MOJO_ACTIVE, bucket, &old);
 
@@ -363,6 +384,8 @@ static int set_attributes(struct ops *ops, uint32_t bucket, unsigned mask, struc
 		if (attr->mode != old.mode)
 			mask |= MOJO_SET_MODE;
 	}
+	if (!mask)
+		return 0;
 	return mojo_setattr(store, bucket, mask, attr, attr);
 }
 
@@ -380,8 +403,8 @@ static void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 		error = -EROFS;
 	else if (tree_is_memory(node))
 		error = shm_setattr(tree_shm(ops->tree), node.bucket, mask, &attr, &attr);
-	else if (mask)
-		error = set_attributes(ops, node.bucket, mask, &attr);
+	else
+		error = set_attributes(ops, req, node.bucket, mask, &attr);
 	if (!error)
 		error = tree_getattr(ops->tree, node, &new);
 	if (error)
@@ -423,7 +446,7 @@ static struct tree_file *handle_file(const struct fuse_file_info *fi)
 	return fi ? (struct tree_file *)(uintptr_t)(fi->fh & ~(uint64_t)HANDLE_WRITABLE) : NULL;
 }
 
-static int open_node(struct ops *ops, struct tree_node node, struct fuse_file_info *fi)
+static int open_node(struct ops *ops, fuse_req_t req, struct tree_node node, struct fuse_file_info *fi)
 {
 	bool writable = (fi->flags & O_ACCMODE) != O_RDONLY;
 	struct tree_file *file;
@@ -452,7 +475,7 @@ static int open_node(struct ops *ops, struct tree_node node, struct fuse_file_in
 	if (fi->flags & O_TRUNC) {
 		struct mojo_attr attr = { .size = 0 };
 
-		error = set_attributes(ops, node.bucket, MOJO_SET_SIZE, &attr);
+		error = set_attributes(ops, req, node.bucket, MOJO_SET_SIZE, &attr);
 		if (error) {
 			tree_close(ops->tree, file, writable);
 			return error;
@@ -475,7 +498,7 @@ static void close_node(struct ops *ops, struct tree_node node, const struct fuse
 static void do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct ops *ops = begin(req, COUNTER_OPEN);
-	int error = open_node(ops, tree_node(ino), fi);
+	int error = open_node(ops, req, tree_node(ino), fi);
 
 	if (error)
 		reply_error(req, error);
@@ -493,7 +516,7 @@ static void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	if (!error) {
 		tree_entry(ops->tree, &attr, &entry);
 		fi->flags &= ~O_TRUNC;
-		error = open_node(ops, tree_node(entry.ino), fi);
+		error = open_node(ops, req, tree_node(entry.ino), fi);
 	}
 	if (error)
 		reply_error(req, error);
@@ -544,7 +567,8 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		error = shm_write(tree_shm(ops->tree), node.bucket, (uint64_t)offset, buf, size);
 	else
 		error = mojo_write(tree_store(ops->tree), node.bucket, (uint64_t)offset, buf, size);
-	if (!error && file && !tree_is_memory(node) && tree_written(ops->tree, file))
+	/* While a file has such bits the kernel delays no write to it, so the caller is known. */
+	if (!error && file && !fi->writepage && !keeps_set_id(req) && tree_written(ops->tree, file))
 		forget_attributes(ops, ino);
 	if (error)
 		reply_error(req, error);
@@ -566,7 +590,7 @@ static void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 		error = shm_fallocate(tree_shm(ops->tree), node.bucket, mode, (uint64_t)offset, (uint64_t)length);
 	else
 		error = mojo_fallocate(tree_store(ops->tree), node.bucket, mode, (uint64_t)offset, (uint64_t)length);
-	if (!error && file && !tree_is_memory(node) && tree_written(ops->tree, file))
+	if (!error && file && !keeps_set_id(req) && tree_written(ops->tree, file))
 		forget_attributes(ops, ino);
 	reply_error(req, error);
 }

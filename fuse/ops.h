@@ -25,7 +25,7 @@ struct ops {
 	struct mount *mount;
 	struct control control;
 	struct counters counters;
-	pthread_key_t buffer; /* each serving thread's own, for replies */
+	pthread_key_t buffer;     /* each serving thread's own, for replies */
 	void (*ready)(void *arg); /* the kernel has made contact */
 	void *ready_arg;
 };

@@ -14,10 +14,10 @@
 struct file {
 	struct file *next; /* in its chain, by id */
 	struct mojo_attr attr;
-	char *name;        /* owned; NULL once unlinked */
+	char *name; /* owned; NULL once unlinked */
 	uint32_t dir;
 	unsigned opens;
-	uint8_t **blocks;  /* owned, each too; NULL is a hole; bytes behind the file's end are zero */
+	uint8_t **blocks; /* owned, each too; NULL is a hole; bytes behind the file's end are zero */
 	size_t block_count;
 };
 

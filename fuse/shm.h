@@ -22,11 +22,11 @@
 
 #include "../src/mojo.h"
 
-#define SHM_ID_MIN (MOJO_BUCKET_MAX + 1u)
+#define SHM_ID_MIN      (MOJO_BUCKET_MAX + 1u)
 #define SHM_BLOCK_BYTES 32768u /* unit of memory, and of `pages` in a file's attributes; what SQLite maps at a time */
 
 /* SQLite's index of a WAL takes 8 bytes a page: this serves a WAL of some 32 GiB of 4 KiB pages. */
-#define SHM_FILE_BYTES_MAX (64ull << 20)
+#define SHM_FILE_BYTES_MAX  (64ull << 20)
 #define SHM_TOTAL_BYTES_MAX (512ull << 20)
 
 struct shm; /* opaque: all of a mount's */

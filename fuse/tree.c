@@ -7,16 +7,16 @@
 
 #include "tree.h"
 
-#define KIND_SHIFT 56
+#define KIND_SHIFT    56
 #define VERSION_SHIFT 32
 
-#define PLACE_DOT 1u
+#define PLACE_DOT     1u
 #define PLACE_DOT_DOT 2u
-#define PLACE_EXTRA (1ull << 62)
+#define PLACE_EXTRA   (1ull << 62)
 #define PLACE_VERSION (PLACE_EXTRA | 1ull << 61)
 
-#define WAL_SUFFIX "-wal"
-#define SHM_SUFFIX "-shm"
+#define WAL_SUFFIX         "-wal"
+#define SHM_SUFFIX         "-shm"
 #define DATABASE_BYTES_MIN 512u /* the smallest page of SQLite, hence its smallest database */
 
 #define CHAINS 1024u
@@ -24,7 +24,7 @@
 struct tree_file {
 	struct tree_file *next; /* in its chain */
 	uint32_t bucket;
-	unsigned handles;       /* handles and writers are guarded by the tree's lock */
+	unsigned handles; /* handles and writers are guarded by the tree's lock */
 	unsigned writers;
 	atomic_bool privileged; /* may have set-id bits that a write must clear */
 };
@@ -34,10 +34,10 @@ struct tree {
 	struct shm *shm;          /* owned */
 	bool read_only, list_versions;
 	uint32_t page_size;
-	atomic_ullong frozen;     /* how many versions are */
-	atomic_llong newest_ns;   /* when the last of them was committed */
+	atomic_ullong frozen;   /* how many versions are */
+	atomic_llong newest_ns; /* when the last of them was committed */
 
-	pthread_mutex_t lock;     /* guards chains; the engine is never called with it held */
+	pthread_mutex_t lock; /* guards chains; the engine is never called with it held */
 	struct tree_file *chains[CHAINS];
 };
 
@@ -608,7 +608,7 @@ int tree_readdir(struct tree *tree, struct tree_node dir, uint64_t place, tree_e
 
 uint32_t tree_stripped_mode(uint32_t mode)
 {
-	if (!S_ISREG(mode))
+	if (S_ISDIR(mode))
 		return mode;
 	mode &= ~(uint32_t)S_ISUID;
 	/* Without the group's execute bit, set-group-id has meant mandatory locking, and stays. */
@@ -738,7 +738,7 @@ void tree_mode_changed(struct tree *tree, uint32_t bucket, uint32_t mode)
 	pthread_mutex_unlock(&tree->lock);
 }
 
-bool tree_strip(struct tree *tree, uint32_t bucket)
+static bool strip(struct tree *tree, uint32_t bucket)
 {
 	struct mojo_attr attr;
 	uint32_t mode;
@@ -758,5 +758,5 @@ bool tree_written(struct tree *tree, struct tree_file *file)
 	if (!atomic_load_explicit(&file->privileged, memory_order_relaxed) ||
 	    !atomic_exchange(&file->privileged, false))
 		return false;
-	return tree_strip(tree, file->bucket);
+	return strip(tree, file->bucket);
 }

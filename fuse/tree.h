@@ -127,14 +127,11 @@ int tree_writers(struct tree *tree, uint32_t **ret_buckets, size_t *ret_count);
 bool tree_has_writers(struct tree *tree, uint32_t bucket);
 
 /*
- * Set-user-id and set-group-id go when somebody writes to the file. tree_mode_changed() is told of every
- * new mode, tree_written() of every write through @file; the latter returns true if it took the bits away.
+ * Set-user-id and set-group-id go when somebody but root writes to the file. tree_mode_changed() is told of
+ * every new mode, tree_written() of such writes through @file; the latter returns true if it took the bits away.
  */
 void tree_mode_changed(struct tree *tree, uint32_t bucket, uint32_t mode);
 bool tree_written(struct tree *tree, struct tree_file *file);
-
-/* tree_strip - the same for whoever has no handle: takes the bits away, if any. */
-bool tree_strip(struct tree *tree, uint32_t bucket);
 
 /* tree_stripped_mode - @mode without what a write or a change of owner takes from it. */
 uint32_t tree_stripped_mode(uint32_t mode);

@@ -163,20 +163,28 @@ static int insert_cell(struct mojo_tree *tree, struct mojo_blob *node, unsigned 
 	if (err)
 		return err;
 	unsigned count = mojo_node_count(node->data), at = count;
+	bool goes_left = false;
 	if (index < count) { /* else: keys in rising order; leave the full node full */
-		uint32_t used = mojo_node_used(node->data, bytes), left = 0;
+		/* Halve the bytes, the new cell's counted in: then either half has room, since no cell is larger than a
+		 * third of a node. */
+		uint32_t cell = MOJO_CELL_FIXED_BYTES + 2 + key_length + value_length, left = 0;
+		uint32_t half = (mojo_node_used(node->data, bytes) + cell) / 2;
 		unsigned have_key, have_value;
-		for (at = 0; at + 1 < count && left < used / 2; at++) {
+		for (at = 0;; at++) {
+			if (at == index && left < half) {
+				goes_left = true;
+				left += cell;
+			}
+			if (at + 1 == count || left >= half)
+				break;
 			mojo_node_key(node->data, at, &have_key);
 			mojo_node_value(node->data, at, &have_value);
 			left += MOJO_CELL_FIXED_BYTES + 2 + have_key + have_value;
 		}
-		if (at == 0)
-			at = 1;
 	}
 	mojo_node_split(node->data, right->data, bytes, at);
 	bool fits;
-	if (index <= at && at < count)
+	if (goes_left)
 		fits = mojo_node_insert(node->data, bytes, index, key, key_length, value, value_length);
 	else
 		fits = mojo_node_insert(right->data, bytes, index - at, key, key_length, value, value_length);
@@ -326,6 +334,12 @@ static int delete_below(struct mojo_tree *tree, uint8_t *ref, unsigned level, co
 	struct mojo_blob *below = mojo_ref_blob(child_ref);
 	if (mojo_node_count(below->data) == 0) {
 		mojo_ref_kill(tree->blobs, child_ref, tree->held);
+		if (child == 0 && mojo_node_count(node->data) > 1) {
+			/* Keys from the first one on still come here: its place goes to the neighbour, with the key, or a
+			 * split of that one would put a key before the first. */
+			memcpy(child_ref, mojo_node_value(node->data, 1, &length), MOJO_REF_BYTES);
+			child = 1;
+		}
 		mojo_node_remove(node->data, child);
 	} else if (mojo_node_used(below->data, tree->blobs->node_bytes) < tree->blobs->node_bytes / 4) {
 		join(tree, node, child);

@@ -126,7 +126,7 @@ static uint32_t fetch_run(const struct mojo_store *store, const struct request *
 	while (i + n < r->fetch_count) {
 		const struct fetch *f = &r->fetch[i + n];
 		if (f->index != r->fetch[i].index + n || f->entry.address != r->fetch[i].entry.address + n ||
-		    f->entry.address % store->root.chunk_blocks == 0 ||
+		    f->entry.address % store->chunks.chunk_blocks == 0 ||
 		    page_part(r, page_size, f->index, &in_page, &at) != page_size)
 			break;
 		n++;

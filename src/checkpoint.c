@@ -15,7 +15,8 @@ struct placer {
 	struct mojo_store *store;
 	uint64_t generation;
 	uint8_t *buf;         /* one header block, then blobs */
-	uint32_t blocks_max;  /* of blobs */
+	uint32_t blocks_max;  /* of blobs in any group */
+	uint32_t room;        /* blocks of blobs reserved for this one */
 	uint32_t used;        /* blocks of blobs */
 	uint64_t address;     /* of the header block, once the group has begun */
 	bool begun;
@@ -70,9 +71,12 @@ static int finish_group(struct placer *p, bool end)
 	return 0;
 }
 
+/* The dirty blobs, the one to be placed first among them, say how much is still to come at most. */
 static int begin_group(struct placer *p)
 {
-	int err = mojo_log_reserve(&p->store->log, 1 + p->blocks_max, &p->address);
+	uint64_t left = p->store->blobs.dirty_blocks;
+	p->room = left < p->blocks_max ? (uint32_t)left : p->blocks_max;
+	int err = mojo_log_reserve(&p->store->log, 1 + p->room, &p->address);
 	p->begun = !err;
 	return err;
 }
@@ -82,7 +86,7 @@ static int place(void *arg, const uint8_t *data, uint32_t bytes, uint64_t *ret_a
 	struct placer *p = arg;
 	uint32_t block = p->store->log.block_bytes, blocks = mojo_blob_blocks(bytes, block);
 	int err = 0;
-	if (p->begun && p->used + blocks > p->blocks_max)
+	if (p->begun && p->used + blocks > p->room)
 		err = finish_group(p, false);
 	if (!err && !p->begun)
 		err = begin_group(p);
@@ -206,7 +210,9 @@ int mojo_checkpoint_locked(struct mojo_store *store)
 int mojo_checkpoint(struct mojo_store *store)
 {
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_checkpoint_locked(store);
+	int err = store->mark_pending && !store->config.read_only ? mojo_mark_locked(store) : 0;
+	if (!err)
+		err = mojo_checkpoint_locked(store);
 	pthread_mutex_unlock(&store->mu);
 	return err;
 }

@@ -277,7 +277,8 @@ int mojo_map(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64
 /* mojo_resolve - follow @path ("a/b/c", no symbolic links) from the root; "" is the root. */
 int mojo_resolve(struct mojo_store *store, uint32_t version, const char *path, struct mojo_attr *ret_attr);
 
-/* mojo_checkpoint - write the index out and turn the root now. */
+/* mojo_checkpoint - write the index out and turn the root now; after versions were dropped, find first what
+ * they alone held. What died before the last but one checkpoint is given back. */
 int mojo_checkpoint(struct mojo_store *store);
 
 #ifdef __cplusplus

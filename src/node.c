@@ -172,9 +172,10 @@ bool mojo_node_insert(uint8_t *node, uint32_t node_bytes, unsigned index, const 
 	unsigned heap = mojo_get16(node + N_HEAP) - bytes;
 	mojo_put16(node + heap, (uint16_t)key_length);
 	mojo_put16(node + heap + 2, (uint16_t)value_length);
-	if (key_length)
+	if (key_length) /* the lowest key of a level has none, and may come as NULL */
 		memcpy(node + heap + MOJO_CELL_FIXED_BYTES, key, key_length);
-	memcpy(node + heap + MOJO_CELL_FIXED_BYTES + key_length, value, value_length);
+	if (value_length)
+		memcpy(node + heap + MOJO_CELL_FIXED_BYTES + key_length, value, value_length);
 	uint8_t *offsets = node + N_CELLS;
 	memmove(offsets + 2 * (index + 1), offsets + 2 * index, 2 * (count - index));
 	mojo_put16(offsets + 2 * index, (uint16_t)heap);

@@ -40,6 +40,7 @@ struct mojo_store {
 	uint32_t next_bucket; /* where the search for a free id begins */
 	uint64_t files, directories, frozen;
 	bool mark_pending;    /* a dropped version's blocks are still to be found */
+	int64_t mark_since_ns;
 	bool quiet;           /* a checkpoint is being taken: changes wait for calm */
 	pthread_cond_t calm;
 	int64_t checkpoint_ns; /* when the last one was taken */
@@ -58,7 +59,7 @@ struct mojo_store {
 
 static inline uint32_t mojo_page_size(const struct mojo_store *store)
 {
-	return store->root.page_size;
+	return store->chunks.block_bytes;
 }
 
 static inline int64_t mojo_now(const struct mojo_store *store)

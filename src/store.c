@@ -22,6 +22,7 @@
 /* Dead space that is worth a checkpoint of its own once the store has been idle for a moment. */
 #define IDLE_DEAD_BYTES (16u << 20)
 #define IDLE_NS 5000000000ll
+#define MARK_NS 60000000000ll
 
 void mojo_event(const struct mojo_config *config, enum mojo_severity severity, const char *format, ...)
 {
@@ -186,11 +187,12 @@ static void *maintain(void *arg)
 		if (config->flush_ms != UINT32_MAX && log->opened_ns &&
 		    (now - log->opened_ns >= config->flush_ms * 1000000ll || now < log->opened_ns))
 			mojo_log_sync(log);
-		if (now - store->checkpoint_ns >= IDLE_NS && mojo_log_is_empty(log)) {
-			if (store->mark_pending)
-				mojo_mark_locked(store);
-			else if (mojo_space_unreturned(&store->space) * mojo_page_size(store) >= IDLE_DEAD_BYTES)
-				mojo_checkpoint_locked(store);
+		/* Marking reads the whole index under the lock: better when nobody waits, but not never. */
+		bool idle = now - store->checkpoint_ns >= IDLE_NS && mojo_log_is_empty(log);
+		if (store->mark_pending && (idle || now - store->mark_since_ns >= MARK_NS)) {
+			mojo_mark_locked(store);
+		} else if (idle && mojo_space_unreturned(&store->space) * mojo_page_size(store) >= IDLE_DEAD_BYTES) {
+			mojo_checkpoint_locked(store);
 		}
 	}
 	pthread_mutex_unlock(&store->mu);

@@ -47,7 +47,8 @@ int mojo_apply_commit(struct mojo_store *store, const struct mojo_record_commit 
 	mojo_put64(value + MOJO_REF_BYTES, (uint64_t)commit->time_ns);
 	mojo_put32(value + MOJO_REF_BYTES + 8, 0);
 	mojo_put32(value + MOJO_REF_BYTES + 12, commit->message_length);
-	memcpy(value + VERSION_FIXED_BYTES, commit->message, commit->message_length);
+	if (commit->message_length)
+		memcpy(value + VERSION_FIXED_BYTES, commit->message, commit->message_length);
 	int err = mojo_tree_put(&store->versions, key, sizeof(key), value, VERSION_FIXED_BYTES + commit->message_length);
 	if (err)
 		return err;
@@ -75,7 +76,7 @@ int mojo_commit(struct mojo_store *store, const char *message, size_t length, ui
 {
 	if (length > MOJO_MESSAGE_MAX)
 		return -E2BIG;
-	if (memchr(message, '\0', length))
+	if (length && memchr(message, '\0', length))
 		return -EINVAL;
 	uint8_t payload[MOJO_COMMIT_FIXED_BYTES + MOJO_MESSAGE_MAX];
 	pthread_mutex_lock(&store->mu);
@@ -95,7 +96,8 @@ int mojo_commit(struct mojo_store *store, const char *message, size_t length, ui
 		mojo_put32(payload, f.commit.version);
 		mojo_put32(payload + 4, f.commit.message_length);
 		mojo_put64(payload + 8, (uint64_t)f.commit.time_ns);
-		memcpy(payload + MOJO_COMMIT_FIXED_BYTES, message, length);
+		if (length)
+			memcpy(payload + MOJO_COMMIT_FIXED_BYTES, message, length);
 		err = mojo_log_close(&store->log, MOJO_RECORD_COMMIT, payload,
 				     MOJO_COMMIT_FIXED_BYTES + (uint32_t)length, freeze, &f);
 	}
@@ -150,6 +152,8 @@ int mojo_apply_drop(struct mojo_store *store, uint32_t version)
 		return err;
 	mojo_ref_release(&store->blobs, cell.value);
 	store->frozen--;
+	if (!store->mark_pending)
+		store->mark_since_ns = mojo_now(store);
 	store->mark_pending = true;
 	return mojo_find_held(store);
 }

@@ -258,12 +258,23 @@ timeout -k 5 60 umount "$T/priv"
 gone "$T/priv"
 assert_eq nobody "$(stat -c %U "$T/priv.store/mojo.state")" "owner of the store's files"
 
-note "an ordinary user mounts for himself, with fusermount3"
-mkdir "$T/user"
-chown nobody "$T/user"
 as_nobody() {
 	timeout -k 5 60 setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"
 }
+can_open_fuse() {
+	as_nobody bash -c ': <>/dev/fuse' 2>/dev/null
+}
+# Everybody may open /dev/fuse on Debian; where not, in this namespace only, one like that covers it.
+if ! can_open_fuse && mknod "$T/fuse" c 10 229 && chmod 666 "$T/fuse"; then
+	mount --bind "$T/fuse" /dev/fuse
+fi
+if ! can_open_fuse; then
+	note "ordinary users may not open /dev/fuse here: that one mounts for himself is not tried"
+	exit 0
+fi
+note "an ordinary user mounts for himself, with fusermount3"
+mkdir "$T/user"
+chown nobody "$T/user"
 mkdir "$T/user.store"
 chown nobody "$T/user.store"
 as_nobody "$T/bin/mojofs-fuse" "$T/user.store" "$T/user"

@@ -163,7 +163,7 @@ int bench_setup_empty(void **state)
 		.chunk_bytes = BENCH_CHUNK,
 	};
 	bench->config = (struct mojo_config){
-		.cache_bytes = 4u << 20,
+		.cache_bytes = 64u << 20,
 		.checkpoint_bytes = 1ull << 40, /* only when asked for */
 		.flush_ms = UINT32_MAX,
 		.no_background = true,
