@@ -501,7 +501,7 @@ void mojo_log_wait(struct mojo_log *log)
 		pthread_cond_wait(&log->idle, log->mu);
 }
 
-int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint64_t reserve, bool frees)
+int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint64_t reserve)
 {
 	for (;;) {
 		if (log->failed)
@@ -528,10 +528,9 @@ int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint
 		log->pages = grown;
 		log->page_capacity = capacity;
 	}
-	/* Records and inodes, pages, headers. What frees space is content with what is there already. */
+	/* Records and inodes, pages, headers. */
 	uint64_t blocks = ((uint64_t)MOJO_LOG_RECORD_BYTES_MAX * 2) / log->block_bytes + log->page_count + pages + 4;
-	int err = secure(log, blocks + reserve);
-	return err == -ENOSPC && frees ? 0 : err;
+	return secure(log, blocks + reserve);
 }
 
 int mojo_log_sync(struct mojo_log *log)

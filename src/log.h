@@ -104,9 +104,8 @@ void mojo_log_free(struct mojo_log *log);
 
 /* mojo_log_room - [unlocks] wait or write until the open batch has room for one more operation with
  * @pages pages, and disk space for all of it is there. -ENOSPC, or the error the log failed with.
- * @batch_bytes: size at which the batch goes out. @reserve: blocks that must be left over for a checkpoint.
- * @frees: the operation gives space back, and may use the reserve. */
-int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint64_t reserve, bool frees);
+ * @batch_bytes: size at which the batch goes out. @reserve: blocks that must be left over for a checkpoint. */
+int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint64_t reserve);
 
 /* mojo_log_record - append a record; @a and @b are parts of its payload. Cannot fail after room. */
 void mojo_log_record(struct mojo_log *log, enum mojo_record_type type, const void *a, uint32_t a_length, const void *b,

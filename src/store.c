@@ -23,6 +23,8 @@
 #define IDLE_DEAD_BYTES (16u << 20)
 #define IDLE_NS 5000000000ll
 #define MARK_NS 60000000000ll
+#define REMOVAL_BYTES (2u << 20) /* of the log that only removals may use when the disk is full */
+#define RETRY_DEAD_BYTES (256u << 10) /* dead space for which a full disk is worth two checkpoints */
 
 void mojo_event(const struct mojo_config *config, enum mojo_severity severity, const char *format, ...)
 {
@@ -117,19 +119,20 @@ int mojo_poison(struct mojo_store *store, int error, const char *what)
 	return mojo_log_fail(&store->log, error, what);
 }
 
-/* Disk space that a checkpoint may need: without it neither it nor a removal of files can succeed on a full
- * disk. A group is begun only where a whole one fits, and the space tree grows while deaths are noted. */
-static uint64_t checkpoint_blocks(const struct mojo_store *store)
+/* Disk space to be left over: without it neither a checkpoint nor a removal of files can succeed on a full
+ * disk. The space tree grows while deaths are noted; removals come before everything else and have something
+ * of their own. */
+static uint64_t reserved_blocks(const struct mojo_store *store, bool frees)
 {
-	uint64_t group = (1u << 20) / mojo_page_size(store) + 1, dirty = store->blobs.dirty_blocks;
-	return dirty + dirty / 4 + store->space.fresh.count / 4 + 2 * group;
+	uint64_t dirty = store->blobs.dirty_blocks, index = dirty + dirty / 4 + store->space.fresh.count / 4 + 64;
+	return frees ? index : index + REMOVAL_BYTES / mojo_page_size(store);
 }
 
 int mojo_begin(struct mojo_store *store, uint32_t pages, bool frees)
 {
 	if (store->config.read_only)
 		return -EROFS;
-	for (;;) {
+	for (int tries = 0;;) {
 		if (store->log.failed)
 			return -EIO;
 		if (store->quiet) {
@@ -137,19 +140,30 @@ int mojo_begin(struct mojo_store *store, uint32_t pages, bool frees)
 			continue;
 		}
 		/* The maintenance thread takes checkpoints in good time; if it cannot keep up, who writes helps. */
-		if (mojo_checkpoint_due(store, store->config.no_background ? 1 : 2)) {
-			int err = mojo_checkpoint_locked(store);
+		bool late = mojo_checkpoint_due(store, store->config.no_background ? 1 : 2);
+		if (!late) {
+			if (mojo_checkpoint_due(store, 1))
+				pthread_cond_signal(&store->wake);
+			int err = mojo_log_room(&store->log, pages, store->config.batch_bytes,
+						reserved_blocks(store, frees));
+			if (store->log.failed)
+				return -EIO;
+			if (!err && !store->quiet)
+				return 0;
+			if (err && err != -ENOSPC)
+				return err;
+			/* The disk is full. What is dead comes back after two checkpoints. */
+			bool hope = store->mark_pending ||
+				    mojo_space_unreturned(&store->space) * mojo_page_size(store) >= RETRY_DEAD_BYTES;
+			if (err && (!hope || tries++ == 3))
+				return err;
+			late = err;
+		}
+		if (late) {
+			int err = tries && store->mark_pending ? mojo_mark_locked(store) : mojo_checkpoint_locked(store);
 			if (err)
 				return err;
-			continue;
 		}
-		if (mojo_checkpoint_due(store, 1))
-			pthread_cond_signal(&store->wake);
-		int err = mojo_log_room(&store->log, pages, store->config.batch_bytes, checkpoint_blocks(store), frees);
-		if (err)
-			return store->log.failed ? -EIO : err;
-		if (!store->quiet)
-			return 0;
 	}
 }
 
