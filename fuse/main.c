@@ -691,9 +691,31 @@ static int wait_for_child(struct program *program, int ready_pipe, pid_t child)
 	return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EXIT_REFUSED;
 }
 
+/* A daemon must not hold what the shell that started it had open: a lock, or a pipe that somebody reads to
+ * its end. The pipe to the parent is ours, and the mount that mount.fuse3 made is handed over this way. */
+static void close_inherited(struct program *program)
+{
+	int descriptor = mount_is_descriptor(program->point) ? atoi(program->point + strlen("/dev/fd/")) : -1;
+	int first = program->ready_pipe < descriptor ? program->ready_pipe : descriptor;
+	int second = program->ready_pipe < descriptor ? descriptor : program->ready_pipe;
+	unsigned from = STDERR_FILENO + 1;
+
+	if (first >= (int)from) {
+		if (first > (int)from)
+			close_range(from, (unsigned)first - 1, 0);
+		from = (unsigned)first + 1;
+	}
+	if (second >= (int)from) {
+		if (second > (int)from)
+			close_range(from, (unsigned)second - 1, 0);
+		from = (unsigned)second + 1;
+	}
+	close_range(from, ~0u, 0);
+}
+
 static int start(struct program *program)
 {
-	int ends[2], status;
+	int ends[2];
 	pid_t child;
 
 	if (program->foreground)
@@ -710,8 +732,8 @@ static int start(struct program *program)
 	}
 	close(ends[0]);
 	program->ready_pipe = ends[1];
-	status = serve(program);
-	return status;
+	close_inherited(program);
+	return serve(program);
 failed:
 	say(program, MOJO_ERROR, "cannot go into the background: %s", strerror(errno));
 	return EXIT_REFUSED;

@@ -417,24 +417,21 @@ static void do_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct ops *ops = begin(req, COUNTER_STATFS);
 	struct mojo_space space;
-	struct mojo_info info;
 	struct statvfs st;
 	int error = mojo_space(tree_store(ops->tree), &space);
 
 	(void)ino;
-	if (!error)
-		error = mojo_info(tree_store(ops->tree), &info);
 	if (error) {
 		reply_error(req, error);
 		return;
 	}
 	memset(&st, 0, sizeof(st));
-	st.f_bsize = st.f_frsize = info.page_size;
-	st.f_blocks = space.total / info.page_size;
-	st.f_bfree = space.free / info.page_size;
-	st.f_bavail = space.available / info.page_size;
+	st.f_bsize = st.f_frsize = space.page_size;
+	st.f_blocks = space.total / space.page_size;
+	st.f_bfree = space.free / space.page_size;
+	st.f_bavail = space.available / space.page_size;
 	st.f_files = MOJO_BUCKET_MAX;
-	st.f_ffree = st.f_favail = MOJO_BUCKET_MAX - (fsfilcnt_t)(info.files + info.directories);
+	st.f_ffree = st.f_favail = MOJO_BUCKET_MAX - (fsfilcnt_t)space.files;
 	st.f_namemax = MOJO_NAME_MAX;
 	fuse_reply_statfs(req, &st);
 }

@@ -259,7 +259,8 @@ int mojo_info(struct mojo_store *store, struct mojo_info *ret_info);
 
 struct mojo_space { /* for statfs(2), bytes */
 	uint64_t total, free, available;
-	uint64_t files;
+	uint64_t files; /* of the active version, directories included */
+	uint32_t page_size;
 };
 int mojo_space(struct mojo_store *store, struct mojo_space *ret_space);
 

@@ -667,6 +667,7 @@ int mojo_space(struct mojo_store *store, struct mojo_space *ret_space)
 		.free = host.free,
 		.available = host.available,
 		.files = files,
+		.page_size = mojo_page_size(store),
 	};
 	return 0;
 }
