@@ -428,87 +428,30 @@ int mojo_path(struct mojo_store *store, uint32_t bucket, char *buf, size_t size)
 
 /* ---- holds ---------------------------------------------------------------------------------- */
 
-static size_t hold_place(const struct mojo_hold *holds, size_t capacity, uint32_t bucket)
-{
-	size_t at = bucket * 0x9e3779b1u & (capacity - 1);
-	while (holds[at].bucket && holds[at].bucket != bucket)
-		at = (at + 1) & (capacity - 1);
-	return at;
-}
-
-static struct mojo_hold *find_hold(struct mojo_store *store, uint32_t bucket)
-{
-	if (!store->hold_capacity)
-		return NULL;
-	struct mojo_hold *hold = &store->holds[hold_place(store->holds, store->hold_capacity, bucket)];
-	return hold->bucket ? hold : NULL;
-}
-
-static int add_hold(struct mojo_store *store, uint32_t bucket)
-{
-	if (store->hold_count * 2 >= store->hold_capacity) {
-		size_t capacity = store->hold_capacity ? store->hold_capacity * 2 : 64;
-		struct mojo_hold *grown = calloc(capacity, sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		for (size_t i = 0; i < store->hold_capacity; i++)
-			if (store->holds[i].bucket)
-				grown[hold_place(grown, capacity, store->holds[i].bucket)] = store->holds[i];
-		free(store->holds);
-		store->holds = grown;
-		store->hold_capacity = capacity;
-	}
-	struct mojo_hold *hold = &store->holds[hold_place(store->holds, store->hold_capacity, bucket)];
-	if (!hold->bucket) {
-		hold->bucket = bucket;
-		store->hold_count++;
-	}
-	hold->count++;
-	return 0;
-}
-
-/* Takes a place out of the open addressing and closes the gap. */
-static void remove_hold(struct mojo_store *store, struct mojo_hold *hold)
-{
-	size_t mask = store->hold_capacity - 1, gap = (size_t)(hold - store->holds);
-	for (size_t at = (gap + 1) & mask; store->holds[at].bucket; at = (at + 1) & mask) {
-		size_t home = store->holds[at].bucket * 0x9e3779b1u & mask;
-		if (((at - home) & mask) >= ((at - gap) & mask)) {
-			store->holds[gap] = store->holds[at];
-			gap = at;
-		}
-	}
-	store->holds[gap] = (struct mojo_hold){0};
-	store->hold_count--;
-}
-
 int mojo_hold(struct mojo_store *store, uint32_t bucket)
 {
 	struct mojo_inode inode;
 	pthread_mutex_lock(&store->mu);
 	int err = mojo_inode_get(&store->main, bucket, &inode);
 	if (!err)
-		err = add_hold(store, bucket);
+		err = mojo_holds_add(&store->holds, bucket);
 	pthread_mutex_unlock(&store->mu);
 	return err;
 }
 
 int mojo_release(struct mojo_store *store, uint32_t bucket)
 {
+	struct mojo_inode inode;
+	bool last;
 	pthread_mutex_lock(&store->mu);
-	int err = 0;
-	struct mojo_hold *hold = find_hold(store, bucket);
-	if (!hold) {
-		err = -EINVAL;
-	} else if (--hold->count == 0) {
-		remove_hold(store, hold);
-		struct mojo_inode inode;
+	int err = mojo_holds_drop(&store->holds, bucket, &last);
+	if (!err && last) {
 		err = mojo_inode_get(&store->main, bucket, &inode);
 		if (!err && inode.attr.nlink == 0 && !store->config.read_only) {
 			err = mojo_begin(store, 0, true);
 			/* Somebody may have been quicker while the lock was away. */
-			if (!err && !find_hold(store, bucket) && mojo_inode_get(&store->main, bucket, &inode) == 0 &&
-			    inode.attr.nlink == 0)
+			if (!err && !mojo_holds_has(&store->holds, bucket) &&
+			    mojo_inode_get(&store->main, bucket, &inode) == 0 && inode.attr.nlink == 0)
 				err = mojo_remove_bucket(store, bucket);
 		}
 	}
@@ -656,7 +599,7 @@ static int drop_name(struct mojo_store *store, struct mojo_inode *inode, int64_t
 	inode->attr.parent = 0;
 	inode->cookie = 0;
 	inode->attr.ctime_ns = now;
-	if (find_hold(store, inode->attr.bucket))
+	if (mojo_holds_has(&store->holds, inode->attr.bucket))
 		return mojo_inode_update(store, inode);
 	return mojo_remove_bucket(store, inode->attr.bucket);
 }

@@ -10,15 +10,11 @@
 
 #include <pthread.h>
 
+#include "hold.h"
 #include "log.h"
 #include "mojo.h"
 #include "slotmap.h"
 #include "space.h"
-
-struct mojo_hold {
-	uint32_t bucket; /* 0: free */
-	uint32_t count;
-};
 
 struct mojo_store {
 	struct mojo_io *io; /* borrowed */
@@ -45,8 +41,7 @@ struct mojo_store {
 	pthread_cond_t calm;
 	int64_t checkpoint_ns; /* when the last one was taken */
 
-	struct mojo_hold *holds; /* open addressing; owned */
-	size_t hold_count, hold_capacity;
+	struct mojo_holds holds; /* open buckets */
 
 	uint64_t checkpoints;
 	_Atomic uint64_t pages_read;

@@ -293,7 +293,7 @@ static void free_store(struct mojo_store *store)
 		store->io->ops->close(store->state_file);
 	if (store->lock_file)
 		store->io->ops->close(store->lock_file);
-	free(store->holds);
+	mojo_holds_clear(&store->holds);
 	pthread_cond_destroy(&store->wake);
 	pthread_cond_destroy(&store->calm);
 	pthread_mutex_destroy(&store->mu);
@@ -443,8 +443,7 @@ int mojo_close(struct mojo_store *store)
 	int err = 0;
 	if (!store->config.read_only) {
 		pthread_mutex_lock(&store->mu);
-		store->holds = (free(store->holds), NULL); /* nothing is open any more */
-		store->hold_count = store->hold_capacity = 0;
+		mojo_holds_clear(&store->holds); /* nothing is open any more */
 		err = store->log.failed ? -EIO : mojo_remove_orphans(store);
 		bool marked = !err && store->mark_pending;
 		if (marked)
