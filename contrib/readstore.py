@@ -1,130 +1,87 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""readstore.py - read a mojofs store, written from docs/FORMAT.md alone.
+"""readstore.py STORE [VERSION [PATH]] - read a mojofs store; written from docs/FORMAT.md alone.
 
-A second implementation of the format that shares no code with the first: tests compare the two, for tests that
-only compare our reading with our writing would agree on the same mistake. It takes no lock and writes nothing:
-use it on a store that nobody has open. It keeps the whole index in memory: it is for small stores.
-
-    readstore.py STORE                  the root, the log and the versions
-    readstore.py STORE VERSION          type, size, SHA-256 of the content, and path, of all there is in a version
-    readstore.py STORE VERSION PATH     a file's content, to the standard output
-
-VERSION is a number, or 0 for the active version. Exit status: 0, 1 for a damaged store or an absent file,
-77 if libxxhash or libzstd is not there. Needs libxxhash.so.0 and libzstd.so.1, called through ctypes.
+A second implementation of the format, which shares no code with the first: tests that compare only our reading
+with our writing agree on the same mistake. It takes no lock, writes nothing, and keeps the whole index in memory:
+use it on small stores that nobody has open. Without VERSION (0 is the active one) it lists the versions; without
+PATH, type, size, SHA-256 of the content and path of all there is in one; else it prints a file's content.
+Exit status: 0; 1 for a damaged store or an absent file; 77 without libxxhash.so.0 or libzstd.so.1.
 """
-import ctypes
-import hashlib
-import os
-import stat
-import struct
-import sys
-
+import ctypes, hashlib, os, stat, struct, sys
+from struct import unpack, unpack_from
 
 class Damaged(Exception):
-    pass
-
-
-class Skip(Exception):
-    pass
-
-
-def library(name):
-    try:
-        return ctypes.CDLL(name)
-    except OSError:
-        raise Skip(name + " is not installed") from None
-
-
+    """what FORMAT.md says to refuse"""
 def want(condition, text):
     if not condition:
         raise Damaged(text)
 
+def function(library, name, result, *arguments):
+    try:
+        found = getattr(ctypes.CDLL(library), name)
+    except OSError:
+        print("SKIP: readstore.py: %s is not installed" % library)
+        sys.exit(77)
+    found.restype, found.argtypes = result, arguments
+    return found
 
-class Checksum:
-    def __init__(self):
-        self.xxh3 = library("libxxhash.so.0").XXH3_64bits_withSeed
-        self.xxh3.restype = ctypes.c_uint64
-        self.xxh3.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
+U64, SIZE, BYTES = ctypes.c_uint64, ctypes.c_size_t, ctypes.c_char_p
+XXH3 = function("libxxhash.so.0", "XXH3_64bits_withSeed", U64, BYTES, SIZE, U64)
+ZSTD = function("libzstd.so.1", "ZSTD_decompress", SIZE, BYTES, SIZE, BYTES, SIZE)
+ADDRESS_MASK = (1 << 40) - 1
 
-    def __call__(self, data, seed):
-        return self.xxh3(data, len(data), seed)
-
-
-def decompress(data, most):
-    zstd = library("libzstd.so.1")
-    zstd.ZSTD_decompress.restype = ctypes.c_size_t
-    zstd.ZSTD_decompress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
-    buffer = ctypes.create_string_buffer(most)
-    length = zstd.ZSTD_decompress(buffer, most, data, len(data))
-    want(length <= most, "a blob cannot be decompressed")
-    return buffer.raw[:length]
-
-
-def split(word):
-    """(address, version) of an entry's or reference's first 8 bytes"""
-    return word & (1 << 40) - 1, word >> 40
-
+def checksum(data, seed):
+    return XXH3(data, len(data), seed)
+def page_checksum(data, bucket, page):
+    return checksum(data, bucket << 32 | page) & 0xffffffff
 
 class Reference:
     def __init__(self, raw):
-        word, self.bytes, self.flags, self.checksum = struct.unpack("<QIIQ", raw)
-        self.address, self.version = split(word)
-        self.null = raw == bytes(24)
+        word, self.bytes, self.flags, self.checksum = unpack("<QIIQ", raw)
+        self.address, self.null = word & ADDRESS_MASK, raw == bytes(24)
         want(self.null or (self.address and self.bytes and not self.flags & ~1), "an impossible reference")
 
-
 class Version:
-    """All there is in one version, in dictionaries."""
-
-    def __init__(self, inodes=(), entries=(), pages=()):
-        self.inodes = dict(inodes)    # bucket -> mode, nlink, uid, gid, rdev, parent, size, pages, 4 times, cookie
-        self.entries = dict(entries)  # (directory, cookie) -> (child, mode, name)
-        self.pages = {bucket: dict(of) for bucket, of in dict(pages).items()}  # bucket -> page -> (address, checksum)
-
-    def copy(self):
-        return Version(self.inodes, self.entries, self.pages)
-
+    """All there is in one version."""
+    def __init__(self, other=None):
+        self.inodes = dict(other.inodes) if other else {}    # bucket -> 13 numbers, in the order of FORMAT.md
+        self.entries = dict(other.entries) if other else {}  # (directory, cookie) -> (child, mode, name)
+        self.pages = {bucket: dict(of) for bucket, of in other.pages.items()} if other else {}
+        # bucket -> page -> (address, checksum)
 
 class Store:
     def __init__(self, directory):
         self.directory = directory
-        self.checksum = Checksum()
         self.read_root()
         self.active = self.load_version(self.main_ref)
-        self.frozen = {}  # version -> (Reference or Version, time, message)
+        self.frozen = {}  # number -> (Reference or Version, time, message)
         for key, value in self.cells(self.versions_ref, 2):
-            want(len(key) == 4 and len(value) >= 40, "the versions tree")
-            time, length = struct.unpack_from("<q4xI", value, 24)
+            time, length = unpack_from("<q4xI", value, 24)
             want(length == len(value) - 40, "a version's message")
-            self.frozen[struct.unpack(">I", key)[0]] = (Reference(value[:24]), time, value[40:])
+            self.frozen[unpack(">I", key)[0]] = Reference(value[:24]), time, value[40:]
         self.replay()
-
-    # ---- files, blocks, blobs
 
     def read_root(self):
         with open(os.path.join(self.directory, "mojo.state"), "rb") as file:
             data = file.read(8192)
-        best = None
-        for slot in data[:4096], data[4096:]:
-            if len(slot) < 4096 or slot[:8] != b"MOJOROOT":
+        valid = []
+        for slot in (slot for slot in (data[:4096], data[4096:]) if slot[:8] == b"MOJOROOT"):
+            if unpack_from("<Q", slot, 4088)[0] != checksum(slot[:4088], 0):
                 continue
-            want(struct.unpack_from("<I", slot, 8)[0] <= 1, "a newer format")
-            if struct.unpack_from("<Q", slot, 4088)[0] == self.checksum(slot[:4088], 0):
-                generation = struct.unpack_from("<Q", slot, 32)[0]
-                if best is None or generation > best[0]:
-                    best = generation, slot
-        want(best, "no valid root")
-        self.generation, slot = best
+            want(unpack_from("<I", slot, 8)[0] == 1, "another format")
+            valid.append((unpack_from("<Q", slot, 32)[0], slot))
+        want(valid, "no valid root")
+        self.generation, slot = max(valid)
         self.store_id = slot[16:32]
-        self.page_size, self.pps, self.chunk_blocks = struct.unpack_from("<III", slot, 40)
-        self.epoch, self.sequence, self.address, self.version = struct.unpack_from("<QQQI", slot, 56)
+        self.page_size, self.pps, self.chunk_blocks = unpack_from("<III", slot, 40)
+        self.epoch, self.sequence, self.address, self.version = unpack_from("<QQQI", slot, 56)
         self.main_ref, self.versions_ref = Reference(slot[88:112]), Reference(slot[112:136])
-        self.files, self.directories, self.frozen_count, self.root_durable = struct.unpack_from("<QQQQ", slot, 176)
+        self.root_durable = unpack_from("<Q", slot, 200)[0]
         self.node_bytes = min(self.page_size, 16384)
 
     def blocks(self, address, length):
-        """length bytes from a block on, fewer where the chunk file ends"""
+        """length bytes from a block on; fewer where the chunk's file ends"""
         chunk, block = divmod(address, self.chunk_blocks)
         try:
             with open(os.path.join(self.directory, "chunks", "%08x.chunk" % chunk), "rb") as file:
@@ -135,113 +92,104 @@ class Store:
 
     def blob(self, ref, kind, most):
         data = self.blocks(ref.address, ref.bytes)
-        want(len(data) == ref.bytes and self.checksum(data, kind) == ref.checksum, "a blob's checksum")
-        return decompress(data, most) if ref.flags & 1 else data
-
-    # ---- trees
+        want(len(data) == ref.bytes and checksum(data, kind) == ref.checksum, "a blob's checksum")
+        if not ref.flags & 1:
+            return data
+        buffer = ctypes.create_string_buffer(most)
+        length = ZSTD(buffer, most, data, len(data))
+        want(length <= most, "a compressed blob")
+        return buffer.raw[:length]
 
     def cells(self, ref, kind, level=None):
         """(key, value) of all leaves of a tree, in order"""
         if ref.null:
             return
         node = self.blob(ref, 1, self.node_bytes)
-        magic, here, node_kind, count, heap, lost, zero = struct.unpack_from("<4sBBHHHI", node)
-        want(len(node) == self.node_bytes and magic == b"MNOD" and node_kind == kind and count > 0 and zero == 0
-             and here <= 16 and level in (None, here), "a node")
+        magic, here, of, count, heap, lost, zero = unpack_from("<4sBBHHHI", node)
+        want(len(node) == self.node_bytes and magic == b"MNOD" and of == kind and count and not zero and here <= 16
+             and level in (None, here), "a node's header")
         before, total = None, lost
-        for i in range(count):
-            at = struct.unpack_from("<H", node, 16 + 2 * i)[0]
-            want(heap <= at <= self.node_bytes - 4, "a cell's place")
-            key_length, value_length = struct.unpack_from("<HH", node, at)
-            want(key_length <= 16 and value_length <= 1104, "a cell's length")
-            key = node[at + 4:at + 4 + key_length]
-            value = node[at + 4 + key_length:at + 4 + key_length + value_length]
-            want(len(value) == value_length and (before is None or before < key), "a cell")
-            before, total = key, total + 4 + key_length + value_length
-            if here:
-                yield from self.cells(Reference(value), kind, here - 1)
-            else:
-                yield key, value
-        want(total == self.node_bytes - heap, "a node's cells")
+        for at in unpack_from("<%dH" % count, node, 16):
+            key_length, value_length = unpack_from("<HH", node, at)
+            end = at + 4 + key_length + value_length
+            want(heap <= at and end <= len(node) and key_length <= 16 and value_length <= 1104, "a cell")
+            key, value = node[at + 4:at + 4 + key_length], node[end - value_length:end]
+            want(before is None or before < key, "the order of keys")
+            before, total = key, total + end - at
+            yield from self.cells(Reference(value), kind, here - 1) if here else [(key, value)]
+        want(total == len(node) - heap, "the bytes of a node's cells")
 
     def load_version(self, ref):
         version = Version()
         for key, value in self.cells(ref, 1):
             if key[0] == 1:
-                version.inodes[struct.unpack(">I", key[1:])[0]] = struct.unpack("<6I2Q4qQ", value)
+                version.inodes[unpack(">I", key[1:])[0]] = unpack("<6I2Q4qQ", value)
             elif key[0] == 2:
-                version.entries[struct.unpack(">IQ", key[1:])] = struct.unpack_from("<II", value) + (value[8:],)
+                version.entries[unpack(">IQ", key[1:])] = unpack_from("<II", value) + (value[8:],)
             elif key[0] == 3:
-                bucket, slot = struct.unpack(">II", key[1:])
+                bucket, slot = unpack(">II", key[1:])
                 self.load_slot(version.pages.setdefault(bucket, {}), slot * self.pps, value)
             else:
-                want(key[0] == 4 and not value, "an unknown key")
+                want(key[0] == 4 and not value, "a key of an unknown type")
         return version
 
     def load_slot(self, pages, first, value):
-        ref, count = Reference(value[:24]), struct.unpack_from("<H", value, 24)[0]
+        ref, count = Reference(value[:24]), unpack_from("<H", value, 24)[0]
         want(count <= 48 and len(value) == 26 + 14 * count, "a slot")
         data = b"" if ref.null else self.blob(ref, 2, self.pps * 12)
-        want(len(data) % 12 == 0 and len(data) <= self.pps * 12, "a slot's blob")
+        want(len(data) % 12 == 0, "a slot's blob")
         entries = [(i // 12, data[i:i + 12]) for i in range(0, len(data), 12)]
-        for at in range(26, len(value), 14):  # a delta comes later and wins, also one that is absent
-            entries.append((struct.unpack_from("<H", value, at)[0], value[at + 2:at + 14]))
-        for index, entry in entries:
-            word, checksum = struct.unpack("<QI", entry)
+        entries += [(unpack_from("<H", value, at)[0], value[at + 2:at + 14]) for at in range(26, len(value), 14)]
+        for index, entry in entries:  # deltas come last and win, absent ones too
+            word, sum_of_page = unpack("<QI", entry)
             pages.pop(first + index, None)
             if word:
-                pages[first + index] = split(word)[0], checksum
-
-    # ---- the log
+                pages[first + index] = word & ADDRESS_MASK, sum_of_page
 
     def group_at(self, address):
-        """(fields, records) of the group there, or None"""
+        """(header, records) of the group there, or None"""
         head = self.blocks(address, self.page_size)
         if len(head) < self.page_size or head[:24] != b"MOJOGRUP" + self.store_id:
             return None
-        group = dict(zip(("epoch", "sequence", "durable", "address", "headers", "data", "count", "bytes", "flags"),
-                         struct.unpack_from("<QQQQIIIII", head, 24)))
-        if (group["address"] != address or not group["headers"] or group["headers"] * self.page_size > 1 << 20 or
-                group["headers"] + group["data"] > self.chunk_blocks - address % self.chunk_blocks or
-                not group["durable"] < group["sequence"] or
-                group["bytes"] > group["headers"] * self.page_size - 96 or group["flags"] & ~1):
-            return None
-        head = self.blocks(address, group["headers"] * self.page_size)
-        if self.checksum(head[96:], self.checksum(head[:88], 0)) != struct.unpack_from("<Q", head, 88)[0]:
-            return None
+        group = dict(zip("epoch sequence durable address headers data count bytes flags".split(),
+                         unpack_from("<QQQQIIIII", head, 24)))
+        bytes_of_header = group["headers"] * self.page_size
         group["end"] = address + group["headers"] + group["data"]
+        if (group["address"] != address or not group["headers"] or bytes_of_header > 1 << 20 or group["flags"] & ~1
+                or group["end"] > (address // self.chunk_blocks + 1) * self.chunk_blocks
+                or group["durable"] >= group["sequence"] or group["bytes"] > bytes_of_header - 96):
+            return None
+        head = self.blocks(address, bytes_of_header)
+        if checksum(head[96:], checksum(head[:88], 0)) != unpack_from("<Q", head, 88)[0]:
+            return None
         records, at, end = [], 96, 96 + group["bytes"]
         while at < end:
-            kind, length = struct.unpack_from("<HxxI", head, at)
-            want(at + 8 + length <= end, "a record's length")
+            kind, length = unpack_from("<HxxI", head, at)
             records.append((kind, head[at + 8:at + 8 + length]))
             at += 8 + length
-        want(len(records) == group["count"], "the number of records")
+        want(at == end and len(records) == group["count"], "the records of a group")
         return group, records
 
     def next_group(self, address, sequence, epoch):
         for place in (address, address + -address % self.chunk_blocks):
             found = self.group_at(place)
-            if found:
-                group, records = found
-                if group["sequence"] == sequence and (
-                        group["epoch"] == epoch or records[:1] == [(1, struct.pack("<Q", epoch))]):
-                    return found
+            if found and found[0]["sequence"] == sequence and (
+                    found[0]["epoch"] == epoch or found[1][:1] == [(1, struct.pack("<Q", epoch))]):
+                return found
         return None
 
-    def pages_are_whole(self, group, records):
+    def is_whole(self, group, records):
         address = group["address"] + group["headers"]
         for payload in (payload for kind, payload in records if kind == 2):
-            _, bucket, first, count = struct.unpack_from("<IIII", payload)
-            for i, checksum in enumerate(struct.unpack_from("<%dI" % count, payload, 16)):
-                data = self.blocks(address + i, self.page_size)
-                if self.checksum(data, bucket << 32 | first + i) & 0xffffffff != checksum:
+            _, bucket, first, count = unpack_from("<IIII", payload)
+            for i, sum_of_page in enumerate(unpack("<%dI" % count, payload[16:])):
+                if page_checksum(self.blocks(address, self.page_size), bucket, first + i) != sum_of_page:
                     return False
-            address += count
+                address += 1
         return True
 
     def replay(self):
-        groups, durable, whole = [], self.root_durable, 0
+        groups, durable, self.replayed = [], self.root_durable, 0
         address, sequence, epoch = self.address, self.sequence, self.epoch
         while found := self.next_group(address, sequence, epoch):
             groups.append(found)
@@ -249,73 +197,64 @@ class Store:
             durable = max(durable, found[0]["durable"])
         for i, (group, _) in enumerate(groups):
             if group["flags"] & 1:
-                if group["sequence"] > durable and not all(self.pages_are_whole(*g) for g in groups[whole:i + 1]):
+                if group["sequence"] > durable and not all(self.is_whole(*g) for g in groups[self.replayed:i + 1]):
                     break
-                whole = i + 1
-        want(self.sequence + whole > durable, "groups of the log that were durable are lost")
-        for group, records in groups[:whole]:
+                self.replayed = i + 1
+        want(self.sequence + self.replayed > durable, "groups that were durable are lost")
+        for group, records in groups[:self.replayed]:
             address = group["address"] + group["headers"]
             for kind, payload in records:
                 address += self.apply(kind, payload, address)
             want(address == group["end"], "data blocks are left over")
-        self.groups = whole
 
     def apply(self, kind, payload, address):
         """one record; returns how many data blocks are its own"""
-        now = self.active
+        now, numbers = self.active, unpack_from("<%dI" % min(len(payload) // 4, 4), payload)
         if kind == 2:
-            version, bucket, first, count = struct.unpack_from("<IIII", payload)
+            version, bucket, first, count = numbers
             want(version == self.version and bucket in now.inodes, "pages of what is not there")
-            for i, checksum in enumerate(struct.unpack("<%dI" % count, payload[16:])):
-                now.pages.setdefault(bucket, {})[first + i] = address + i, checksum
+            for i, sum_of_page in enumerate(unpack("<%dI" % count, payload[16:])):
+                now.pages.setdefault(bucket, {})[first + i] = address + i, sum_of_page
             return count
         if kind == 3:
-            now.inodes[struct.unpack_from("<I", payload)[0]] = struct.unpack("<6I2Q4qQ", payload[4:])
+            now.inodes[numbers[0]] = unpack("<6I2Q4qQ", payload[4:])
         elif kind == 4:
-            directory, child, cookie, mode, length = struct.unpack_from("<IIQII", payload)
+            directory, child, cookie, mode, length = unpack_from("<IIQII", payload)
             want(length == len(payload) - 24, "a name's length")
             now.entries[directory, cookie] = child, mode, payload[24:]
         elif kind == 5:
-            want(now.entries.pop(struct.unpack("<IQ", payload), None), "an entry to unlink")
+            want(now.entries.pop(unpack("<IQ", payload), None), "an entry to unlink")
         elif kind == 6:
-            bucket = struct.unpack("<I", payload)[0]
-            now.inodes.pop(bucket, None)
-            now.pages.pop(bucket, None)
+            now.inodes.pop(numbers[0], None), now.pages.pop(numbers[0], None)
         elif kind == 7:
-            bucket, first, count = struct.unpack("<IQQ", payload)
+            bucket, first, count = unpack("<IQQ", payload)
             of = now.pages.get(bucket, {})
-            for page in [page for page in of if first <= page < first + count]:
-                del of[page]
+            now.pages[bucket] = {page: of[page] for page in of if not first <= page < first + count}
         elif kind == 8:
-            version, length, time = struct.unpack_from("<IIq", payload)
+            version, length, time = unpack_from("<IIq", payload)
             want(version == self.version and length == len(payload) - 16, "a commit")
-            self.frozen[version] = now.copy(), time, payload[16:]
+            self.frozen[version] = Version(now), time, payload[16:]
             self.version += 1
         elif kind == 9:
-            want(self.frozen.pop(struct.unpack("<I", payload)[0], None), "a version to drop")
+            want(self.frozen.pop(numbers[0], None), "a version to drop")
         elif kind == 10:
-            return struct.unpack("<QI", payload)[1]
+            return unpack("<QI", payload)[1]
         else:
-            want(kind == 1, "a record of type %d" % kind)
+            want(kind == 1, "a record of an unknown type")
         return 0
-
-    # ---- looking
 
     def view(self, number):
         if number in (0, self.version):
             return self.active
-        if number not in self.frozen:
-            raise FileNotFoundError("version %d" % number)
         version = self.frozen[number][0]
-        return self.load_version(version) if isinstance(version, Reference) else version
+        return version if isinstance(version, Version) else self.load_version(version)
 
     def walk(self, version, directory=1, path=b""):
-        """(path, bucket) of all there is below a directory; checks what can be checked on the way"""
-        children = [(cookie, entry) for (of, cookie), entry in version.entries.items() if of == directory]
+        """(path, bucket) of all there is below a directory"""
+        children = sorted(item for item in version.entries.items() if item[0][0] == directory)
         want(len(children) == version.inodes[directory][6], "a directory's number of entries")
-        for cookie, (child, mode, name) in sorted(children):
-            inode = version.inodes[child]
-            first = 1 << 61 | self.checksum(name, 0) >> 10 << 7
+        for (_, cookie), (child, mode, name) in children:
+            inode, first = version.inodes[child], 1 << 61 | checksum(name, 0) >> 10 << 7
             want(first <= cookie < first + 128 and (inode[5], inode[12]) == (directory, cookie) and
                  stat.S_IFMT(mode) == stat.S_IFMT(inode[0]), "an entry's cookie, parent or type")
             yield path + name, child
@@ -325,54 +264,36 @@ class Store:
     def content(self, version, bucket):
         """the bytes of a file, in pieces"""
         left, pages = version.inodes[bucket][6], version.pages.get(bucket, {})
-        want(len(pages) == version.inodes[bucket][7] or version is self.active, "a file's number of pages")
         for page in range(-(-left // self.page_size)):
-            data = bytes(self.page_size)
-            if page in pages:
-                address, checksum = pages[page]
-                data = self.blocks(address, self.page_size)
-                want(self.checksum(data, bucket << 32 | page) & 0xffffffff == checksum,
-                     "bucket %d, page %d: checksum" % (bucket, page))
+            data = self.blocks(pages[page][0], self.page_size) if page in pages else bytes(self.page_size)
+            want(page not in pages or pages[page][0] and page_checksum(data, bucket, page) == pages[page][1],
+                 "bucket %d, page %d: the checksum" % (bucket, page))
             yield data[:left]
             left -= self.page_size
 
-
-def main(arguments):
-    if len(arguments) not in (1, 2, 3):
-        sys.stderr.write(__doc__)
-        return 2
-    store = Store(arguments[0])
-    if len(arguments) == 1:
-        print("generation %d, active version %d, %d groups replayed, pages of %d, %d pages a slot, %d blocks a chunk" % (
-            store.generation, store.version, store.groups, store.page_size, store.pps, store.chunk_blocks))
-        for number, (_, time, message) in sorted(store.frozen.items()):
-            print(number, time, message.decode(errors="replace"))
+def main(directory, number=None, wanted=None):
+    store, out = Store(directory), sys.stdout.buffer
+    if number is None:
+        print("active version %d, root %d, %d groups replayed" % (store.version, store.generation, store.replayed))
+        for frozen, (_, time, message) in sorted(store.frozen.items()):
+            print(frozen, time, message.decode(errors="replace"))
         return 0
-    version, out = store.view(int(arguments[1])), sys.stdout.buffer
+    version = store.view(int(number))
     for path, bucket in store.walk(version):
-        mode, size = version.inodes[bucket][0], version.inodes[bucket][6]
-        if len(arguments) == 2:
-            kind = b"d" if stat.S_ISDIR(mode) else b"l" if stat.S_ISLNK(mode) else b"f" if stat.S_ISREG(mode) else b"o"
-            digest = hashlib.sha256()
-            if kind in b"fl":
-                for piece in store.content(version, bucket):
-                    digest.update(piece)
-            out.write(b"%s %d %s %s\n" % (kind, size, digest.hexdigest().encode(), path))
-        elif path == os.fsencode(arguments[2]):
-            for piece in store.content(version, bucket):
-                out.write(piece)
+        mode, size, digest = version.inodes[bucket][0], version.inodes[bucket][6], hashlib.sha256()
+        if wanted is not None and path != os.fsencode(wanted):
+            continue
+        for piece in store.content(version, bucket) if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else ():
+            digest.update(piece) if wanted is None else out.write(piece)
+        if wanted is not None:
             return 0
-    if len(arguments) == 3:
-        raise FileNotFoundError(arguments[2])
-    return 0
-
+        out.write(b"%c %d %s %s\n" % (stat.filemode(mode)[0].encode(), size, digest.hexdigest().encode(), path))
+    return 0 if wanted is None else 1
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3, 4):
+        sys.exit(__doc__)
     try:
-        sys.exit(main(sys.argv[1:]))
-    except Skip as skip:
-        print("SKIP: readstore.py:", skip)
-        sys.exit(77)
-    except (Damaged, OSError, struct.error, KeyError, RecursionError) as error:
-        print("readstore.py: %s: %r" % (sys.argv[1], error), file=sys.stderr)
-        sys.exit(1)
+        sys.exit(main(*sys.argv[1:]))
+    except (Damaged, OSError, ValueError, KeyError, IndexError, struct.error, RecursionError) as error:
+        sys.exit("readstore.py: %s: %r" % (sys.argv[1], error))

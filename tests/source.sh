@@ -40,13 +40,13 @@ only_in xxhash.h src/checksum.c src/checksum.h
 only_in jansson.h src/report.c
 only_in ini.h fuse/config.c
 
-# The programs see the engine only through mojo.h, io.h and report.h.
+# The programs see the engine only through mojo.h, io.h, io_record.h and report.h.
 for file in fuse/*.[ch] cli/*.[ch]; do
 	while read -r header; do
 		name=${header##*/}
-		case $name in mojo.h | io.h | report.h) continue ;; esac
+		case $name in mojo.h | io.h | io_record.h | report.h) continue ;; esac
 		if [ -e "src/$name" ] && { [ ! -e "${file%/*}/$name" ] || [[ $header == */src/* ]]; }; then
-			complain "$file includes \"$header\"; of src/, programs see only mojo.h, io.h and report.h"
+			complain "$file includes \"$header\"; of src/, programs see only mojo.h, io.h, io_record.h and report.h"
 		fi
 	done < <(sed -n 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*"\([^"]*\)".*/\1/p' "$file")
 done
@@ -63,6 +63,19 @@ fi
 # Licence lines.
 for file in $sources $scripts configure.ac Makefile.am; do
 	head -n 3 "$file" | grep -q 'SPDX-License-Identifier: MIT' || complain "$file has no SPDX-License-Identifier: MIT on top"
+done
+
+# Makefile.am names every source file and every test: what it does not name is neither built, run, nor released.
+for file in $sources; do
+	case $file in
+	tests/test_*.c) name=${file%.c} ;;
+	tests/mount/*.c) name=${file%.c} ;;
+	*) name=$file ;;
+	esac
+	grep -Eq "(^|[[:space:]])$name([[:space:]]|\$)" Makefile.am || complain "$file is not in Makefile.am"
+done
+for file in $(find tests -name '*.sh' ! -name lib.sh); do
+	grep -Eq "^[[:space:]]$file([[:space:]]|\$)" Makefile.am || complain "$file is not in Makefile.am"
 done
 
 # Leftovers, and what nobody wants to find.

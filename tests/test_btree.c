@@ -216,44 +216,15 @@ static void write_out(struct world *world)
 	assert_int_equal(world->shelf.blobs.dirty_bytes, 0);
 }
 
-/* ---- what is reachable on disk -------------------------------------------------------------- */
-
-static void visit(struct world *world, const uint8_t *ref, enum mojo_blob_type type, struct tally *live)
-{
-	struct mojo_blob *blob;
-	struct mojo_ref r = mojo_ref_decode(ref);
-	assert_false(mojo_ref_in_memory(ref));
-	if (tally_of(live, r.address))
-		return;
-	tally_add(live, r.address, mojo_blob_blocks(r.bytes, world->shelf.chunks.block_bytes));
-	assert_ok(mojo_blob_get(&world->shelf.blobs, ref, type, &blob));
-	if (type == MOJO_BLOB_NODE) {
-		bool inner = mojo_node_level(blob->data) > 0;
-		for (unsigned i = 0; i < mojo_node_count(blob->data) && (inner || world->with_slots); i++) {
-			unsigned length;
-			const uint8_t *child = mojo_node_value(blob->data, i, &length);
-			visit(world, child, inner ? MOJO_BLOB_NODE : MOJO_BLOB_SLOT, live);
-		}
-	}
-	mojo_blob_put(&world->shelf.blobs, blob);
-}
-
 /* Each block that was ever placed is reachable or was killed once. */
-static void assert_accounts(struct world *world, bool leaks_allowed)
+static void assert_accounts(struct world *world, bool leaks)
 {
 	struct tally live = {0};
 	write_out(world);
-	if (!mojo_ref_is_null(world->tree.root))
-		visit(world, world->tree.root, MOJO_BLOB_NODE, &live);
+	shelf_mark(&world->shelf, world->tree.root, MOJO_BLOB_NODE, &live);
 	for (unsigned i = 0; i < world->frozen_count; i++)
-		if (!mojo_ref_is_null(world->frozen[i].tree.root))
-			visit(world, world->frozen[i].tree.root, MOJO_BLOB_NODE, &live);
-	for (uint64_t block = 1; block < world->shelf.next; block++) {
-		unsigned uses = tally_of(&live, block) + tally_of(&world->shelf.killed, block);
-		if (leaks_allowed ? uses > 1 : uses != 1)
-			fail_msg("block %" PRIu64 ": in use %u times, killed %u times", block, tally_of(&live, block),
-				 tally_of(&world->shelf.killed, block));
-	}
+		shelf_mark(&world->shelf, world->frozen[i].tree.root, MOJO_BLOB_NODE, &live);
+	shelf_assert_accounts(&world->shelf, &live, leaks);
 	tally_free(&live);
 }
 
@@ -461,7 +432,7 @@ static void test_a_split_always_makes_room(void **state)
 
 static void test_a_freeze_copies_nothing_and_a_change_only_its_path(void **state)
 {
-	struct world *world = world_new("path", MOJO_TREE_SPACE, 1, 4096, 60);
+	struct world *world = world_new(NULL, MOJO_TREE_SPACE, 1, 4096, 60);
 	(void)state;
 	world->shelf.blobs.limit_bytes = 64u << 20;
 	for (unsigned i = 0; i < KEYS; i++)
@@ -504,7 +475,7 @@ static void test_keys_in_rising_order_fill_their_nodes(void **state)
 
 static void test_a_damaged_node_is_an_error_and_changes_nothing(void **state)
 {
-	struct world *world = world_new("damage", MOJO_TREE_SPACE, 1, 4096, 60);
+	struct world *world = world_new(NULL, MOJO_TREE_SPACE, 1, 4096, 60);
 	unsigned errors = 0;
 	(void)state;
 	for (unsigned i = 0; i < KEYS; i++)
@@ -585,7 +556,7 @@ static void test_nodes_of_the_wrong_level_or_kind_are_refused(void **state)
 
 static void test_writing_out_goes_on_after_a_failure(void **state)
 {
-	struct world *world = world_new("failed write", MOJO_TREE_SPACE, 1, 4096, 60);
+	struct world *world = world_new(NULL, MOJO_TREE_SPACE, 1, 4096, 60);
 	(void)state;
 	for (unsigned i = 0; i < KEYS; i++)
 		if (world->keys.length[i])

@@ -107,11 +107,16 @@ echo content >"$T/mnt/file"
 unmount_at "$T/mnt"
 cp -a "$T/store" "$T/good"
 python3 - "$T/store/mojo.state" <<'PY'
-import sys
+import ctypes, sys
+xxh3 = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
+xxh3.restype, xxh3.argtypes = ctypes.c_uint64, (ctypes.c_char_p, ctypes.c_size_t)
 with open(sys.argv[1], "r+b") as f:
-    for slot in 0, 4096:
-        f.seek(slot + 8)
-        f.write((2).to_bytes(4, "little"))
+    for place in 0, 4096:
+        f.seek(place)
+        slot = f.read(4088)
+        slot = slot[:8] + (2).to_bytes(4, "little") + slot[12:]
+        f.seek(place)
+        f.write(slot + xxh3(slot, len(slot)).to_bytes(8, "little"))
 PY
 refused 'newer' "$T/store" "$T/mnt"
 refused 'newer' -o ro "$T/store" "$T/mnt"

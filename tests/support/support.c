@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "support.h"
 
+#include "checksum.h"
+#include "node.h"
+
 /* ---- dice ----------------------------------------------------------------------------------- */
 
 struct dice dice_new(const char *what)
 {
 	const char *given = getenv("MOJO_TEST_SEED");
 	uint64_t seed = 20260;
+	if (!what)
+		return (struct dice){.state = seed};
 	for (const char *p = what; *p; p++)
 		seed = seed * 131 + (unsigned char)*p;
 	if (given && *given)
@@ -130,6 +135,39 @@ int shelf_place(void *arg, const uint8_t *data, uint32_t bytes, uint64_t *ret_ad
 void shelf_write_out(struct shelf *shelf, uint8_t *ref)
 {
 	assert_ok(mojo_blob_write_out(&shelf->blobs, ref, shelf_place, shelf));
+}
+
+void shelf_mark(struct shelf *shelf, const uint8_t *ref, enum mojo_blob_type type, struct tally *live)
+{
+	struct mojo_ref r = mojo_ref_decode(ref);
+	struct mojo_blob *blob;
+	if (mojo_ref_is_null(ref))
+		return;
+	assert_false(mojo_ref_in_memory(ref));
+	if (tally_of(live, r.address))
+		return;
+	tally_add(live, r.address, mojo_blob_blocks(r.bytes, shelf->chunks.block_bytes));
+	assert_ok(mojo_blob_get(&shelf->blobs, ref, type, &blob));
+	unsigned count = type == MOJO_BLOB_NODE ? mojo_node_count(blob->data) : 0;
+	for (unsigned i = 0; i < count; i++) {
+		unsigned length;
+		const uint8_t *key = mojo_node_key(blob->data, i, &length);
+		bool inner = mojo_node_level(blob->data) > 0;
+		if (!inner && mojo_leaf_ref_offset(mojo_node_kind(blob->data), key, length) < 0)
+			continue;
+		bool slot = !inner && mojo_node_kind(blob->data) == MOJO_TREE_MAIN;
+		shelf_mark(shelf, mojo_node_value(blob->data, i, &length), slot ? MOJO_BLOB_SLOT : MOJO_BLOB_NODE, live);
+	}
+	mojo_blob_put(&shelf->blobs, blob);
+}
+
+void shelf_assert_accounts(struct shelf *shelf, const struct tally *live, bool leaks)
+{
+	for (uint64_t block = 1; block < shelf->next; block++) {
+		unsigned uses = tally_of(live, block), kills = tally_of(&shelf->killed, block);
+		if (uses + kills > 1 || (!leaks && !uses && !kills))
+			fail_msg("block %" PRIu64 ": in use %u times, killed %u times", block, uses, kills);
+	}
 }
 
 /* ---- a store -------------------------------------------------------------------------------- */
@@ -337,6 +375,230 @@ void bench_sync(struct bench *bench)
 void bench_checkpoint(struct bench *bench)
 {
 	assert_ok(mojo_checkpoint(bench->store));
+}
+
+struct names {
+	char (*names)[MOJO_NAME_MAX + 1]; /* owned */
+	size_t count;
+};
+
+static bool add_name(void *arg, const char *name, const struct mojo_attr *attr, uint64_t cookie)
+{
+	struct names *names = arg;
+	(void)attr;
+	(void)cookie;
+	if (!(names->count & (names->count + 1))) {
+		names->names = realloc(names->names, (2 * names->count + 2) * sizeof(*names->names));
+		assert_non_null(names->names);
+	}
+	snprintf(names->names[names->count++], sizeof(*names->names), "%s", name);
+	return true;
+}
+
+static uint64_t fingerprint(struct bench *bench, uint32_t version, uint32_t bucket, uint64_t sum)
+{
+	struct mojo_attr attr = bench_attr(bench, version, bucket);
+	uint8_t encoded[MOJO_INODE_BYTES];
+	mojo_inode_encode(encoded, &(struct mojo_inode){.attr = attr});
+	sum = mojo_checksum64(encoded, sizeof(encoded), sum + bucket);
+	if (S_ISDIR(attr.mode)) {
+		struct names names = {0};
+		assert_ok(mojo_readdir(bench->store, version, bucket, 0, add_name, &names));
+		assert_int_equal(names.count, attr.size);
+		for (size_t i = 0; i < names.count; i++) {
+			struct mojo_attr child;
+			sum = mojo_checksum64(names.names[i], strlen(names.names[i]), sum);
+			assert_ok(mojo_lookup(bench->store, version, bucket, names.names[i], &child));
+			sum = fingerprint(bench, version, child.bucket, sum);
+		}
+		free(names.names);
+		return sum;
+	}
+	uint8_t buf[65536];
+	for (uint64_t at = 0; at < attr.size;) {
+		uint64_t data;
+		size_t got;
+		if (mojo_seek(bench->store, version, bucket, at, true, &data) != 0)
+			break;
+		assert_ok(mojo_read(bench->store, version, bucket, data, buf, sizeof(buf), &got));
+		sum = mojo_checksum64(buf, got, sum + data);
+		at = data + got;
+	}
+	return sum;
+}
+
+uint64_t bench_fingerprint(struct bench *bench, uint32_t version)
+{
+	return fingerprint(bench, version, MOJO_ROOT_BUCKET, 1);
+}
+
+uint64_t bench_fingerprint_all(struct bench *bench)
+{
+	struct mojo_version_info version = {0};
+	uint64_t sum = 0;
+	while (mojo_version_next(bench->store, version.version + 1, &version) == 0) {
+		uint64_t what[] = {version.version, (uint64_t)version.time_ns, version.active};
+		sum = mojo_checksum64(what, sizeof(what), sum);
+		sum = mojo_checksum64(version.message, strlen(version.message), sum);
+		sum += bench_fingerprint(bench, version.version);
+	}
+	return sum;
+}
+
+void bench_stir(struct bench *bench, struct dice *dice, int rounds, bool versions)
+{
+	static const uint32_t dirs[] = {0, 1, 1, 2};
+	struct mojo_store *store = bench->store;
+	struct mojo_attr attr;
+	for (int i = 0; i < rounds; i++) {
+		char name[16], other[16], dir_name[8];
+		uint32_t number;
+		snprintf(name, sizeof(name), "file%u", dice_below(dice, 12));
+		snprintf(other, sizeof(other), "file%u", dice_below(dice, 12));
+		/* The root, or one of two directories in it. */
+		uint32_t dir = MOJO_ROOT_BUCKET;
+		if (dirs[dice_below(dice, 4)]) {
+			snprintf(dir_name, sizeof(dir_name), "dir%u", dice_below(dice, 2));
+			if (mojo_lookup(store, MOJO_ACTIVE, dir, dir_name, &attr) == -ENOENT)
+				assert_ok(mojo_mknod(store, dir, dir_name, S_IFDIR | 0755, 0, 1, 2, &attr));
+			dir = attr.bucket;
+		}
+		int err = mojo_lookup(store, MOJO_ACTIVE, dir, name, &attr);
+		if (err == -ENOENT)
+			err = mojo_mknod(store, dir, name, S_IFREG | 0600, 0, 1, 2, &attr);
+		assert_ok(err);
+		uint64_t at = dice_below(dice, 400 * bench->geometry.page_size);
+		switch (dice_below(dice, 14)) {
+		case 0:
+			assert_ok(mojo_unlink(store, dir, name));
+			break;
+		case 1:
+			assert_ok(mojo_rename(store, dir, name, MOJO_ROOT_BUCKET, other, 0));
+			break;
+		case 2:
+			assert_ok(bench_resize(bench, attr.bucket, at));
+			break;
+		case 3:
+			assert_ok(mojo_fallocate(store, attr.bucket, MOJO_FALLOC_PUNCH_HOLE | MOJO_FALLOC_KEEP_SIZE, at,
+						 1 + dice_below(dice, 100000)));
+			break;
+		case 4:
+			if (dice_below(dice, 3) == 0)
+				bench_sync(bench);
+			break;
+		case 5:
+			if (versions && dice_below(dice, 2))
+				bench_commit(bench, name);
+			break;
+		case 6:
+			number = bench_info(bench).oldest_version + dice_below(dice, 8);
+			if (versions && dice_below(dice, 4) == 0 && number < store->active) {
+				err = mojo_version_drop(store, number);
+				assert_true(err == 0 || err == -ENOENT);
+			}
+			break;
+		default:
+			bench_put(bench, attr.bucket, at, 1 + dice_below(dice, 1u << dice_below(dice, 18)), dice_next(dice));
+		}
+	}
+}
+
+struct survey {
+	struct mojo_store *store;
+	struct tally blobs, pages;
+	struct tally hidden; /* entries of a slot's blob that every version has a delta for */
+};
+
+static void survey_entry(struct tally *tally, const uint8_t *bytes)
+{
+	struct mojo_entry entry = mojo_entry_decode(bytes);
+	if (entry.version && !tally_of(tally, entry.address))
+		tally_add(tally, entry.address, 1);
+}
+
+/* On disk: is it seen for the first time? */
+static bool survey_blocks(struct survey *survey, const uint8_t *ref)
+{
+	struct mojo_ref r = mojo_ref_decode(ref);
+	if (mojo_ref_in_memory(ref))
+		return true;
+	if (tally_of(&survey->blobs, r.address))
+		return false;
+	tally_add(&survey->blobs, r.address, mojo_blob_blocks(r.bytes, survey->store->chunks.block_bytes));
+	return true;
+}
+
+static void survey_slot(struct survey *survey, const uint8_t *value)
+{
+	struct mojo_blobs *blobs = &survey->store->blobs;
+	unsigned deltas = mojo_get16(value + MOJO_REF_BYTES), next = 0;
+	const uint8_t *delta = value + MOJO_SLOT_VALUE_FIXED_BYTES;
+	for (unsigned i = 0; i < deltas; i++)
+		survey_entry(&survey->pages, delta + i * MOJO_DELTA_BYTES + 2);
+	if (mojo_ref_is_null(value))
+		return;
+	struct mojo_blob *blob;
+	survey_blocks(survey, value);
+	assert_ok(mojo_blob_get(blobs, value, MOJO_BLOB_SLOT, &blob));
+	for (unsigned i = 0; i < blob->data_bytes / MOJO_ENTRY_BYTES; i++) {
+		bool hidden = next < deltas && mojo_get16(delta + next * MOJO_DELTA_BYTES) == i;
+		next += hidden;
+		survey_entry(hidden ? &survey->hidden : &survey->pages, blob->data + (size_t)i * MOJO_ENTRY_BYTES);
+	}
+	mojo_blob_put(blobs, blob);
+}
+
+static void survey_node(struct survey *survey, const uint8_t *ref)
+{
+	struct mojo_blobs *blobs = &survey->store->blobs;
+	struct mojo_blob *blob;
+	if (mojo_ref_is_null(ref) || !survey_blocks(survey, ref))
+		return;
+	assert_ok(mojo_blob_get(blobs, ref, MOJO_BLOB_NODE, &blob));
+	for (unsigned i = 0; i < mojo_node_count(blob->data); i++) {
+		unsigned length, kind = mojo_node_kind(blob->data);
+		const uint8_t *key = mojo_node_key(blob->data, i, &length);
+		bool inner = mojo_node_level(blob->data) > 0;
+		if (!inner && mojo_leaf_ref_offset(kind, key, length) < 0)
+			continue;
+		const uint8_t *value = mojo_node_value(blob->data, i, &length);
+		if (!inner && kind == MOJO_TREE_MAIN)
+			survey_slot(survey, value);
+		else
+			survey_node(survey, value);
+	}
+	mojo_blob_put(blobs, blob);
+}
+
+void bench_assert_accounts(struct bench *bench, bool leaks)
+{
+	struct mojo_store *store = bench->store;
+	struct survey survey = {.store = store};
+	survey_node(&survey, store->main.root);
+	survey_node(&survey, store->versions.root);
+	survey_node(&survey, store->dead.root);
+	uint32_t per_chunk = store->chunks.chunk_blocks;
+	for (uint64_t address = 0; address < store->log.tail; address++) {
+		uint32_t chunk = (uint32_t)(address / per_chunk);
+		bool spare = false, dead;
+		for (unsigned i = 0; i < store->space.spare_count; i++)
+			spare |= store->space.spares[i] == chunk;
+		unsigned blobs = tally_of(&survey.blobs, address), pages = tally_of(&survey.pages, address);
+		if (spare || mojo_chunks_exists(&store->chunks, chunk) == 0) {
+			if (blobs + pages)
+				fail_msg("block %" PRIu64 " is in use, and its chunk is gone", address);
+			address = (uint64_t)(chunk + 1) * per_chunk - 1;
+			continue;
+		}
+		assert_ok(mojo_space_is_dead(&store->space, address, &dead));
+		bool lost = !blobs && !pages && !dead && !tally_of(&survey.hidden, address);
+		if (blobs + pages + dead > 1 || (lost && !leaks))
+			fail_msg("block %" PRIu64 ": %u blobs, %u pages, %s", address, blobs, pages,
+				 dead ? "dead" : "not dead");
+	}
+	tally_free(&survey.blobs);
+	tally_free(&survey.pages);
+	tally_free(&survey.hidden);
 }
 
 uint64_t bench_address(struct bench *bench, uint32_t bucket, uint64_t page)

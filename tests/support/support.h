@@ -37,7 +37,8 @@ struct dice {
 	uint64_t state;
 };
 
-/* dice_new - a fixed seed for each @what, or MOJO_TEST_SEED from the environment; printed either way. */
+/* dice_new - a fixed seed for each @what, or MOJO_TEST_SEED from the environment; printed either way. With NULL
+ * always the same, and silent. */
 struct dice dice_new(const char *what);
 uint64_t dice_next(struct dice *dice);
 /* 0 .. @sides - 1 */
@@ -75,6 +76,10 @@ void shelf_free(struct shelf *shelf);
 int shelf_place(void *arg, const uint8_t *data, uint32_t bytes, uint64_t *ret_address);
 /* Everything dirty below @ref is written. */
 void shelf_write_out(struct shelf *shelf, uint8_t *ref);
+/* Each block of nodes and slots that is reachable from @ref, all of it on disk, is counted once. */
+void shelf_mark(struct shelf *shelf, const uint8_t *ref, enum mojo_blob_type type, struct tally *live);
+/* Every block placed so far is in use (in @live) or was killed once; with @leaks, it may be neither. */
+void shelf_assert_accounts(struct shelf *shelf, const struct tally *live, bool leaks);
 /* The cache forgets all that is clean; what follows comes from the disk. */
 void shelf_forget(struct shelf *shelf, uint32_t pages_per_slot, size_t limit_bytes);
 
@@ -124,9 +129,18 @@ uint32_t bench_lookup(struct bench *bench, uint32_t version, const char *path);
 uint32_t bench_commit(struct bench *bench, const char *message);
 void bench_sync(struct bench *bench);
 void bench_checkpoint(struct bench *bench);
+/* Right after a checkpoint: every block up to the log's tail is in use or known to be dead, never both. With
+ * @leaks it may be neither. */
+void bench_assert_accounts(struct bench *bench, bool leaks);
+/* A checksum over all that a version shows: names, attributes, bytes. bench_fingerprint_all: over every version
+ * that is kept, with number, time and message. */
+uint64_t bench_fingerprint(struct bench *bench, uint32_t version);
+uint64_t bench_fingerprint_all(struct bench *bench);
+/* @rounds random operations on some files and directories; with @versions commits and drops, too. */
+void bench_stir(struct bench *bench, struct dice *dice, int rounds, bool versions);
 /* Where page @page of @bucket lies. */
 uint64_t bench_address(struct bench *bench, uint32_t bucket, uint64_t page);
-/* Path and offset of a block, for flipping its bytes. */
+/* One bit of the block at @address is wrong from now on (or right again). */
 void bench_flip_block(struct bench *bench, uint64_t address, uint32_t offset);
 
 #endif

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * checkpoint.h: its cost follows what changed; a crash at any of its steps loses nothing; every block is in use
+ * or known to be dead afterwards; marking finds exactly what dropped versions leave behind.
+ */
+#include "support/support.h"
+
+#include "checkpoint.h"
+
+/* How many blocks of log a checkpoint takes. */
+static uint64_t cost_of_checkpoint(struct bench *bench)
+{
+	uint64_t before = bench->store->log.tail, chunk = bench->store->log.chunk;
+	bench_checkpoint(bench);
+	if (bench->store->log.chunk != chunk) /* it began a new one */
+		return bench->store->log.tail - bench->store->log.chunk * (uint64_t)BENCH_PER_CHUNK;
+	return bench->store->log.tail - before;
+}
+
+static void test_the_cost_follows_what_changed(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t small = bench_file(bench, "small"), large = bench_file(bench, "large");
+	bench_put(bench, small, 0, 10 * BENCH_PAGE, 1);
+	bench_put(bench, large, 0, 6000 * BENCH_PAGE, 2);
+	for (int i = 0; i < 3; i++)
+		bench_checkpoint(bench);
+	uint64_t nothing = cost_of_checkpoint(bench);
+	bench_put(bench, small, 0, 1, 3);
+	bench_sync(bench);
+	uint64_t one_of_small = cost_of_checkpoint(bench);
+	bench_put(bench, large, 3000 * BENCH_PAGE, 1, 3);
+	bench_sync(bench);
+	uint64_t one_of_large = cost_of_checkpoint(bench);
+	/* The space tree's leaf in a group; a leaf, and what is above it; not the file's 94 slots. */
+	assert_in_range(nothing, 0, 4);
+	assert_in_range(one_of_small, 1, 8);
+	assert_in_range(one_of_large, 1, 8);
+	/* Versions do not add to it. */
+	for (int i = 0; i < 100; i++)
+		bench_commit(bench, "one of many");
+	for (int i = 0; i < 3; i++)
+		bench_checkpoint(bench);
+	bench_put(bench, large, 1000 * BENCH_PAGE, 1, 3);
+	bench_sync(bench);
+	assert_in_range(cost_of_checkpoint(bench), 1, 8);
+	/* Neither does it grow while nothing happens. */
+	for (int i = 0; i < 20; i++)
+		assert_in_range(cost_of_checkpoint(bench), 0, 4);
+	bench_assert_accounts(bench, false);
+}
+
+static void test_a_commit_takes_none(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t file = bench_file(bench, "f");
+	bench_put(bench, file, 0, 100 * BENCH_PAGE, 1);
+	bench_checkpoint(bench);
+	uint64_t checkpoints = bench_info(bench).checkpoints;
+	bench_commit(bench, "");
+	assert_int_equal(bench_info(bench).checkpoints, checkpoints);
+}
+
+static void test_one_is_taken_when_the_log_or_the_index_has_grown(void **state)
+{
+	struct bench *bench = *state;
+	bench_close(bench);
+	bench->config.checkpoint_bytes = 1 << 20;
+	bench_open(bench);
+	uint32_t file = bench_file(bench, "f");
+	uint64_t before = bench_info(bench).checkpoints;
+	for (int i = 0; i < 8; i++) {
+		bench_put(bench, file, 0, 1 << 20, (uint64_t)i);
+		bench_sync(bench);
+	}
+	assert_in_range(bench_info(bench).checkpoints - before, 5, 9);
+	assert_true(bench_info(bench).log_bytes <= 3 << 20);
+	/* The index alone: many names, few bytes of log. */
+	bench_close(bench);
+	bench->config.checkpoint_bytes = 1ull << 40;
+	bench->config.cache_bytes = 4 << 20;
+	bench_open(bench);
+	before = bench_info(bench).checkpoints;
+	for (int i = 0; i < 10000; i++) {
+		char name[200];
+		snprintf(name, sizeof(name), "%0150d", i);
+		bench_file(bench, name);
+	}
+	assert_true(bench_info(bench).checkpoints > before);
+	assert_true(bench->store->blobs.dirty_bytes <= 3 << 20); /* half the cache, and a little */
+	bench_assert(bench, MOJO_ACTIVE, file, 0, 1 << 20, 7);
+}
+
+static void test_it_is_refused_where_nothing_may_be_written(void **state)
+{
+	struct bench *bench = *state;
+	bench_close(bench);
+	bench->config.read_only = true;
+	bench_open(bench);
+	assert_errno(mojo_checkpoint(bench->store), EROFS);
+}
+
+/* ---- accounts ------------------------------------------------------------------------------- */
+
+static void test_every_block_is_in_use_or_known_dead(void **state)
+{
+	struct bench *bench = *state;
+	struct dice dice = dice_new("accounts");
+	for (int i = 0; i < 25; i++) {
+		bench_stir(bench, &dice, 120, false);
+		if (dice_below(&dice, 2))
+			bench_commit(bench, "kept");
+		if (dice_below(&dice, 4) == 0) {
+			bench_reopen(bench);
+		} else {
+			bench_checkpoint(bench);
+		}
+		bench_assert_accounts(bench, false);
+	}
+	assert_true(bench->store->log.chunk >= 3); /* chunks were left behind on the way */
+}
+
+static void test_marking_finds_what_dropped_versions_held(void **state)
+{
+	struct bench *bench = *state;
+	struct dice dice = dice_new("marking");
+	for (int i = 0; i < 25; i++) {
+		bench_stir(bench, &dice, 80, true);
+		bench_checkpoint(bench); /* marks, if a version was dropped */
+		assert_false(bench->store->mark_pending);
+		bench_assert_accounts(bench, false);
+		if (dice_below(&dice, 4) == 0)
+			bench_reopen(bench);
+	}
+	/* What only they held comes back: no version but the active one keeps anything. */
+	struct mojo_version_info version;
+	while (mojo_version_next(bench->store, 0, &version) == 0 && !version.active)
+		assert_ok(mojo_version_drop(bench->store, version.version));
+	uint64_t sum = bench_fingerprint_all(bench);
+	for (int i = 0; i < 4; i++)
+		bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+	struct mojo_info info = bench_info(bench);
+	uint64_t pages = 0;
+	for (uint32_t bucket = 1; bucket < bench->store->next_bucket; bucket++) {
+		struct mojo_attr attr;
+		if (mojo_getattr(bench->store, MOJO_ACTIVE, bucket, &attr) == 0)
+			pages += attr.pages;
+	}
+	/* Content, index, the spare chunks, and what is allocated ahead. */
+	assert_true(info.store_bytes <= (pages + 200) * BENCH_PAGE + 4ull * BENCH_CHUNK);
+	bench_reopen(bench);
+	assert_true(bench_fingerprint_all(bench) == sum);
+}
+
+static void test_marking_is_made_up_for_after_a_crash(void **state)
+{
+	struct bench *bench = *state;
+	struct dice dice = dice_new("interrupted marking");
+	bench_stir(bench, &dice, 200, false);
+	bench_commit(bench, "to be dropped");
+	bench_stir(bench, &dice, 200, false);
+	bench_checkpoint(bench);
+	assert_ok(mojo_version_drop(bench->store, 1));
+	bench_crash(bench);
+	bench_open(bench);
+	assert_true(bench->store->mark_pending);
+	pthread_mutex_lock(&bench->store->mu);
+	assert_ok(mojo_checkpoint_locked(bench->store)); /* without marking */
+	pthread_mutex_unlock(&bench->store->mu);
+	bench_crash(bench);
+	bench_open(bench);
+	assert_true(bench->store->mark_pending); /* the root says so */
+	bench_reopen(bench);
+	assert_false(bench->store->mark_pending);
+	bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+}
+
+/* ---- crashes -------------------------------------------------------------------------------- */
+
+/* The operations of one checkpoint fail from the k-th on, for each k; then the power goes. */
+static void crash_at_each_step(struct bench *bench, bool durable_only)
+{
+	struct dice dice = dice_new("crash in a checkpoint");
+	for (int i = 0; i < 4; i++) {
+		bench_stir(bench, &dice, 150, true);
+		bench_checkpoint(bench);
+	}
+	bench_stir(bench, &dice, 100, true);
+	bench_sync(bench);
+	uint64_t sum = bench_fingerprint_all(bench);
+	bench_crash(bench);
+	struct mojo_io *start, *io;
+	assert_ok(mojo_io_memory_clone(bench->io, &start));
+	bool done = false;
+	for (uint64_t after = 0; !done; after++) {
+		assert_ok(mojo_io_memory_clone(start, &io));
+		assert_ok(mojo_io_memory_track(io));
+		bench_replace_io(bench, io);
+		bench_open(bench);
+		mojo_io_memory_fail(bench->io, after, -EIO, true);
+		int err = mojo_checkpoint(bench->store);
+		done = err == 0;
+		if (!done) { /* nothing is taken any more, and what is there is still served */
+			struct mojo_attr attr;
+			assert_errno(mojo_checkpoint(bench->store), EIO);
+			assert_errno(mojo_mknod(bench->store, MOJO_ROOT_BUCKET, "no", S_IFREG, 0, 0, 0, &attr), EIO);
+			assert_true(bench_was_told(bench, "takes no more changes"));
+			assert_true(bench_info(bench).failed);
+			assert_true(bench_fingerprint_all(bench) == sum);
+		}
+		mojo_io_memory_fail(bench->io, 0, 0, false);
+		if (durable_only)
+			bench_power_cut(bench);
+		else
+			bench_crash(bench);
+		bench_open(bench);
+		assert_true(bench_fingerprint_all(bench) == sum);
+		bench_stir(bench, &(struct dice){.state = after}, 30, true);
+		uint64_t later = bench_fingerprint_all(bench);
+		bench->store->mark_pending = true;
+		for (int i = 0; i < 3; i++)
+			bench_checkpoint(bench);
+		bench_assert_accounts(bench, false);
+		bench_reopen(bench);
+		assert_true(bench_fingerprint_all(bench) == later);
+		bench_crash(bench);
+	}
+	mojo_io_free(start);
+}
+
+static void test_a_crash_at_any_step_loses_nothing(void **state)
+{
+	crash_at_each_step(*state, false);
+}
+
+static void test_a_power_cut_at_any_step_loses_nothing(void **state)
+{
+	crash_at_each_step(*state, true);
+}
+
+static void test_blobs_without_a_root_are_dead(void **state)
+{
+	struct bench *bench = *state;
+	struct dice dice = dice_new("abandoned");
+	bench_stir(bench, &dice, 300, false);
+	bench_checkpoint(bench);
+	bench_stir(bench, &dice, 100, false);
+	bench_sync(bench);
+	uint64_t sum = bench_fingerprint_all(bench);
+	void *state_file;
+	size_t length;
+	assert_ok(mojo_io_memory_load(bench->io, MOJO_STATE_FILE, &state_file, &length));
+	bench_checkpoint(bench);
+	bench_crash(bench);
+	/* The root never came to be: the log is replayed over the blobs. */
+	assert_ok(mojo_io_memory_replace(bench->io, MOJO_STATE_FILE, state_file, length));
+	free(state_file);
+	bench_open(bench);
+	assert_true(bench_fingerprint_all(bench) == sum);
+	bench_checkpoint(bench);
+	bench_assert_accounts(bench, false); /* without any marking */
+	bench_reopen(bench);
+	assert_true(bench_fingerprint_all(bench) == sum);
+}
+
+/* ---- large ones ----------------------------------------------------------------------------- */
+
+static void test_one_larger_than_a_chunk_is_whole(void **state)
+{
+	struct bench *bench = *state;
+	char name[256];
+	for (int i = 0; i < 20000; i++) {
+		snprintf(name, sizeof(name), "%0240d", i);
+		bench_file(bench, name);
+	}
+	uint32_t chunk = bench->store->log.chunk;
+	assert_true(bench->store->blobs.dirty_bytes > BENCH_CHUNK);
+	bench_checkpoint(bench);
+	assert_int_equal(bench->store->blobs.dirty_bytes > 5 * BENCH_PAGE, false);
+	assert_true(bench->store->log.chunk > chunk);
+	bench_assert_accounts(bench, false);
+	bench_crash(bench);
+	bench_open(bench);
+	for (int i = 0; i < 20000; i += 7) {
+		snprintf(name, sizeof(name), "%0240d", i);
+		bench_lookup(bench, MOJO_ACTIVE, name);
+	}
+	assert_int_equal(bench_info(bench).files, 20000);
+	bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+}
+
+/* The chunk is full in the middle of a checkpoint, and a spare takes its place: the tree that knows of spares may
+ * be on its way to the disk just then. */
+static void test_a_spare_may_be_taken_while_the_index_is_written(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t file = bench_file(bench, "f");
+	for (uint64_t i = 0; i < 12; i++) {
+		bench_put(bench, file, 0, 1 << 20, i);
+		bench_sync(bench);
+	}
+	for (int i = 0; i < 3; i++)
+		bench_checkpoint(bench);
+	assert_int_equal(bench->store->space.spare_count, MOJO_SPACE_SPARES);
+	for (int i = 0; bench->store->space.spare_count == MOJO_SPACE_SPARES; i++) {
+		assert_in_range(i, 0, 3000);
+		bench_checkpoint(bench);
+	}
+	bench_crash(bench);
+	bench_open(bench);
+	bench_assert(bench, MOJO_ACTIVE, file, 0, 1 << 20, 11);
+	for (int i = 0; i < 3; i++)
+		bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+	bench_reopen(bench);
+	bench_assert(bench, MOJO_ACTIVE, file, 0, 1 << 20, 11);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BENCH_TEST(test_the_cost_follows_what_changed),
+		BENCH_TEST(test_a_commit_takes_none),
+		BENCH_TEST(test_one_is_taken_when_the_log_or_the_index_has_grown),
+		BENCH_TEST(test_it_is_refused_where_nothing_may_be_written),
+		BENCH_TEST(test_every_block_is_in_use_or_known_dead),
+		BENCH_TEST(test_marking_finds_what_dropped_versions_held),
+		BENCH_TEST(test_marking_is_made_up_for_after_a_crash),
+		BENCH_TEST(test_a_crash_at_any_step_loses_nothing),
+		BENCH_TEST(test_a_power_cut_at_any_step_loses_nothing),
+		BENCH_TEST(test_blobs_without_a_root_are_dead),
+		BENCH_TEST(test_one_larger_than_a_chunk_is_whole),
+		BENCH_TEST(test_a_spare_may_be_taken_while_the_index_is_written),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,981 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * log.h: what is recorded goes out in order, in groups that a reader finds whole; a batch is durable after one
+ * flush, which all who wait for it share; a failure is for good, and a full disk is told before anything changes.
+ */
+#include "support/support.h"
+
+#include <sched.h>
+
+#include "checksum.h"
+#include "log.h"
+
+enum { PAGE = 4096, PER_CHUNK = 1024, PAGES_MAX = 4096 };
+#define BATCH_BYTES (1u << 20)
+
+static const uint8_t store_id[MOJO_STORE_ID_BYTES] = "the log under te";
+
+/* ---- a gate before the disk ----------------------------------------------------------------- */
+
+/* Writes and flushes of every io pass here. The operations' table has no room for a context, so this one
+ * belongs to the program. */
+static struct {
+	pthread_mutex_t mutex;
+	pthread_cond_t cond;
+	const struct mojo_io_ops *real;
+	struct mojo_io_ops ops;
+	bool closed;      /* whoever comes to write or flush waits */
+	unsigned waiting; /* at the gate now */
+	unsigned writes, flushes;
+} gate = {.mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+
+static void pass_gate(unsigned *count)
+{
+	pthread_mutex_lock(&gate.mutex);
+	gate.waiting++;
+	pthread_cond_broadcast(&gate.cond);
+	while (gate.closed)
+		pthread_cond_wait(&gate.cond, &gate.mutex);
+	gate.waiting--;
+	++*count;
+	pthread_mutex_unlock(&gate.mutex);
+}
+
+static int gated_write(struct mojo_io_file *file, const struct iovec *vector, int count, uint64_t offset)
+{
+	pass_gate(&gate.writes);
+	return gate.real->write(file, vector, count, offset);
+}
+
+static int gated_flush(struct mojo_io_file *file)
+{
+	pass_gate(&gate.flushes);
+	return gate.real->flush(file);
+}
+
+static void close_gate(void)
+{
+	pthread_mutex_lock(&gate.mutex);
+	gate.closed = true;
+	pthread_mutex_unlock(&gate.mutex);
+}
+
+static void open_gate(void)
+{
+	pthread_mutex_lock(&gate.mutex);
+	gate.closed = false;
+	pthread_cond_broadcast(&gate.cond);
+	pthread_mutex_unlock(&gate.mutex);
+}
+
+static void wait_for_one_at_the_gate(void)
+{
+	pthread_mutex_lock(&gate.mutex);
+	while (!gate.waiting)
+		pthread_cond_wait(&gate.cond, &gate.mutex);
+	pthread_mutex_unlock(&gate.mutex);
+}
+
+/* ---- a log by itself ------------------------------------------------------------------------ */
+
+/* What the index was told of a page. */
+struct told {
+	uint32_t bucket, checksum;
+	uint64_t page, address;
+};
+
+struct world {
+	struct mojo_io *io;
+	struct mojo_chunks chunks;
+	pthread_mutex_t mu;
+	struct mojo_log log;
+	struct tally dead;
+	struct told told[PAGES_MAX];
+	unsigned told_count;
+	int64_t spare;
+	int failed; /* as told */
+	unsigned failures;
+	uint32_t gone_bucket; /* has no inode any more */
+	int pages_error;
+};
+
+static int on_inode(void *arg, uint32_t bucket, uint8_t *ret_bytes)
+{
+	struct world *world = arg;
+	if (bucket == world->gone_bucket)
+		return -ENOENT;
+	mojo_inode_encode(ret_bytes, &(struct mojo_inode){.attr = {.mode = S_IFREG | 0644, .size = bucket * 10}});
+	return 0;
+}
+
+static int on_pages(void *arg, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
+		    const uint32_t *checksums)
+{
+	struct world *world = arg;
+	for (uint32_t i = 0; i < count && !world->pages_error; i++) {
+		assert_true(world->told_count < PAGES_MAX);
+		world->told[world->told_count++] = (struct told){bucket, checksums[i], first + i, address + i};
+	}
+	return world->pages_error;
+}
+
+static void on_dead(void *arg, uint64_t address, uint64_t count)
+{
+	struct world *world = arg;
+	tally_add(&world->dead, address, count);
+}
+
+static int64_t on_spare(void *arg)
+{
+	struct world *world = arg;
+	int64_t spare = world->spare;
+	world->spare = -1;
+	return spare;
+}
+
+static void on_failed(void *arg, int error, const char *what)
+{
+	struct world *world = arg;
+	assert_non_null(what);
+	world->failed = error;
+	world->failures++;
+}
+
+static int setup(void **state)
+{
+	struct world *world = calloc(1, sizeof(*world));
+	assert_non_null(world);
+	assert_ok(mojo_io_memory(&world->io));
+	gate.real = world->io->ops;
+	gate.ops = *gate.real;
+	gate.ops.write = gated_write;
+	gate.ops.flush = gated_flush;
+	gate.closed = false;
+	gate.waiting = gate.writes = gate.flushes = 0;
+	world->io->ops = &gate.ops;
+	assert_ok(mojo_io_memory_track(world->io));
+	assert_ok(world->io->ops->mkdir(world->io, MOJO_CHUNK_DIR));
+	assert_ok(world->io->ops->flush_dir(world->io, ""));
+	mojo_chunks_init(&world->chunks, world->io, PAGE, PER_CHUNK, false);
+	assert_ok(mojo_chunks_create(&world->chunks, 0, -1));
+	pthread_mutex_init(&world->mu, NULL);
+	struct mojo_log_hooks hooks = {on_inode, on_pages, on_dead, on_spare, on_failed, world};
+	assert_ok(mojo_log_init(&world->log, &world->mu, &world->chunks, &hooks, store_id));
+	world->spare = -1;
+	world->log.sequence = 1;
+	world->log.epoch = 77;
+	world->log.version = 3;
+	pthread_mutex_lock(&world->mu);
+	*state = world;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *world = *state;
+	pthread_mutex_unlock(&world->mu);
+	mojo_log_free(&world->log);
+	mojo_chunks_close(&world->chunks);
+	mojo_io_free(world->io);
+	pthread_mutex_destroy(&world->mu);
+	tally_free(&world->dead);
+	free(world);
+	return 0;
+}
+
+static int room(struct world *world, uint32_t pages)
+{
+	return mojo_log_room(&world->log, pages, BATCH_BYTES, 0);
+}
+
+static void add_page(struct world *world, uint32_t bucket, uint32_t page, uint64_t tag)
+{
+	uint8_t *data;
+	assert_ok(mojo_log_add(&world->log, bucket, page, &data));
+	bench_fill(data, PAGE, tag);
+}
+
+static void add_record(struct world *world, uint32_t number)
+{
+	uint8_t payload[4];
+	mojo_put32(payload, number);
+	mojo_log_record(&world->log, MOJO_RECORD_REMOVE, payload, sizeof(payload), NULL, 0);
+}
+
+/* ---- reading what was written --------------------------------------------------------------- */
+
+struct found {
+	struct mojo_group group;
+	uint8_t *header; /* owned */
+	struct mojo_record records[PAGES_MAX];
+	unsigned count;
+};
+
+/* The group at @address, checked in every way, or NULL. */
+static struct found *read_group(struct mojo_io *io, uint64_t address)
+{
+	struct mojo_chunks chunks;
+	struct found *found = calloc(1, sizeof(*found));
+	uint8_t first[PAGE];
+	size_t got;
+	assert_non_null(found);
+	mojo_chunks_init(&chunks, io, PAGE, PER_CHUNK, true);
+	assert_ok(mojo_chunks_read_some(&chunks, address, first, PAGE, &got));
+	if (got < PAGE || mojo_group_peek(first, PAGE, PER_CHUNK, store_id, address, &found->group) != 0) {
+		mojo_chunks_close(&chunks);
+		free(found);
+		return NULL;
+	}
+	size_t bytes = (size_t)found->group.header_blocks * PAGE;
+	found->header = malloc(bytes);
+	assert_non_null(found->header);
+	assert_ok(mojo_chunks_read(&chunks, address, found->header, bytes));
+	assert_ok(mojo_group_verify(found->header, PAGE, &found->group));
+	size_t offset = 0;
+	uint64_t block = address + found->group.header_blocks;
+	struct mojo_record *record = found->records;
+	int err;
+	while (!(err = mojo_record_next(found->header + MOJO_GROUP_HEADER_BYTES, found->group.record_bytes, &offset,
+					record))) {
+		struct mojo_record_pages pages;
+		if (record->type == MOJO_RECORD_PAGES) {
+			assert_ok(mojo_record_pages_decode(record, &pages));
+			for (uint32_t i = 0; i < pages.count; i++, block++) {
+				uint8_t data[PAGE];
+				assert_ok(mojo_chunks_read(&chunks, block, data, PAGE));
+				assert_int_equal(mojo_checksum_page(data, PAGE, pages.bucket, pages.first + i),
+						 mojo_get32(pages.checksums + 4ull * i));
+			}
+		}
+		record++;
+		found->count++;
+		assert_true(found->count < PAGES_MAX);
+	}
+	assert_int_equal(err, -ENOENT);
+	assert_int_equal(found->count, found->group.record_count);
+	assert_int_equal(block, address + found->group.header_blocks + found->group.data_blocks);
+	mojo_chunks_close(&chunks);
+	return found;
+}
+
+static void found_free(struct found *found)
+{
+	if (found)
+		free(found->header);
+	free(found);
+}
+
+static uint64_t end_of(const struct found *found)
+{
+	return found->group.address + found->group.header_blocks + found->group.data_blocks;
+}
+
+/* ---- order and content ---------------------------------------------------------------------- */
+
+static void test_a_group_is_records_inodes_pages_and_the_closing_record(void **state)
+{
+	struct world *world = *state;
+	struct mojo_record_pages pages;
+	assert_ok(room(world, 5));
+	add_page(world, 9, 4, 1);
+	add_record(world, 100);
+	assert_ok(mojo_log_inode(&world->log, 9));
+	add_page(world, 7, 1, 2);
+	add_record(world, 101);
+	add_page(world, 9, 5, 3);
+	assert_ok(mojo_log_inode(&world->log, 9)); /* twice is once */
+	add_page(world, 9, 7, 4);
+	add_page(world, 9, 3, 5);
+	mojo_log_record(&world->log, MOJO_RECORD_UNLINK, "abcd", 4, "efghijkl", 8);
+	uint64_t opened = (uint64_t)world->log.opened_ns;
+	assert_true(opened > 0);
+	assert_ok(mojo_log_sync(&world->log));
+	assert_int_equal(world->log.opened_ns, 0);
+
+	struct found *found = read_group(world->io, 0);
+	assert_non_null(found);
+	assert_int_equal(found->group.sequence, 1);
+	assert_int_equal(found->group.durable_sequence, 0);
+	assert_int_equal(found->group.epoch, 77);
+	assert_int_equal(found->group.flags, MOJO_GROUP_BATCH_END);
+	assert_int_equal(found->group.data_blocks, 5);
+	assert_int_equal(found->count, 3 + 1 + 3);
+	assert_int_equal(mojo_get32(found->records[0].payload), 100);
+	assert_int_equal(mojo_get32(found->records[1].payload), 101);
+	assert_int_equal(found->records[2].type, MOJO_RECORD_UNLINK);
+	assert_int_equal(found->records[2].length, 12);
+	assert_memory_equal(found->records[2].payload, "abcdefghijkl", 12);
+	assert_int_equal(found->records[3].type, MOJO_RECORD_INODE);
+	assert_int_equal(mojo_get32(found->records[3].payload), 9);
+	assert_int_equal(found->records[3].length, 4 + MOJO_INODE_BYTES);
+	/* Pages by bucket and number, neighbours in one record. */
+	static const uint32_t wanted[][3] = {{7, 1, 1}, {9, 3, 3}, {9, 7, 1}};
+	for (unsigned i = 0; i < 3; i++) {
+		assert_ok(mojo_record_pages_decode(&found->records[4 + i], &pages));
+		assert_int_equal(pages.version, 3);
+		assert_int_equal(pages.bucket, wanted[i][0]);
+		assert_int_equal(pages.first, wanted[i][1]);
+		assert_int_equal(pages.count, wanted[i][2]);
+	}
+	/* The index heard the same. */
+	static const uint32_t order[][2] = {{7, 1}, {9, 3}, {9, 4}, {9, 5}, {9, 7}};
+	static const uint64_t tags[] = {2, 5, 1, 3, 4};
+	assert_int_equal(world->told_count, 5);
+	for (unsigned i = 0; i < 5; i++) {
+		uint8_t data[PAGE], want[PAGE];
+		assert_int_equal(world->told[i].bucket, order[i][0]);
+		assert_int_equal(world->told[i].page, order[i][1]);
+		assert_int_equal(world->told[i].address, found->group.header_blocks + i);
+		assert_ok(mojo_chunks_read(&world->chunks, world->told[i].address, data, PAGE));
+		bench_fill(want, PAGE, tags[i]);
+		assert_memory_equal(data, want, PAGE);
+		assert_int_equal(world->told[i].checksum, mojo_checksum_page(data, PAGE, order[i][0], order[i][1]));
+	}
+	assert_int_equal(world->dead.total, found->group.header_blocks);
+	assert_int_equal(world->log.tail, end_of(found));
+	assert_int_equal(gate.writes, 1); /* all of it in one call */
+	assert_int_equal(gate.flushes, 1);
+	found_free(found);
+}
+
+struct apply {
+	struct world *world;
+	unsigned told_count;
+	int error;
+};
+
+static int apply(void *arg)
+{
+	struct apply *a = arg;
+	a->told_count = a->world->told_count;
+	return a->error;
+}
+
+static void test_a_closing_record_is_the_last_and_is_applied_behind_the_pages(void **state)
+{
+	struct world *world = *state;
+	struct apply a = {.world = world};
+	assert_ok(room(world, 1));
+	add_record(world, 1);
+	add_page(world, 5, 5, 5);
+	assert_ok(mojo_log_close(&world->log, MOJO_RECORD_COMMIT, "closing payload", 15, apply, &a));
+	assert_int_equal(a.told_count, 1);
+	struct found *found = read_group(world->io, 0);
+	assert_non_null(found);
+	assert_int_equal(found->records[found->count - 1].type, MOJO_RECORD_COMMIT);
+	assert_memory_equal(found->records[found->count - 1].payload, "closing payload", 15);
+	assert_int_equal(found->group.flags, MOJO_GROUP_BATCH_END);
+	assert_int_equal(world->log.durable_sequence, 1);
+	found_free(found);
+	/* Without anything else in the batch, too. */
+	assert_ok(mojo_log_close(&world->log, MOJO_RECORD_COMMIT, "x", 1, apply, &a));
+	assert_int_equal(world->log.durable_sequence, 2);
+	/* If it cannot be applied nothing is written, and that is for good. */
+	uint64_t tail = world->log.tail;
+	unsigned writes = gate.writes;
+	a.error = -EUCLEAN;
+	assert_errno(mojo_log_close(&world->log, MOJO_RECORD_COMMIT, "x", 1, apply, &a), EUCLEAN);
+	assert_int_equal(gate.writes, writes);
+	assert_int_equal(world->failed, -EUCLEAN);
+	found = read_group(world->io, tail);
+	assert_null(found);
+}
+
+static void test_a_page_written_twice_is_one_page(void **state)
+{
+	struct world *world = *state;
+	assert_ok(room(world, 2));
+	assert_null(mojo_log_find(&world->log, 5, 1));
+	add_page(world, 5, 1, 1);
+	uint8_t *data = mojo_log_find(&world->log, 5, 1);
+	assert_non_null(data);
+	bench_fill(data, PAGE, 2);
+	assert_null(mojo_log_find(&world->log, 5, 2));
+	assert_null(mojo_log_find(&world->log, 6, 1));
+	assert_null(mojo_log_find(&world->log, 5, 1 + (1ull << 32)));
+	assert_ok(mojo_log_sync(&world->log));
+	assert_int_equal(world->told_count, 1);
+	assert_null(mojo_log_find(&world->log, 5, 1));
+}
+
+static void test_an_inode_that_is_gone_is_left_out(void **state)
+{
+	struct world *world = *state;
+	assert_ok(room(world, 0));
+	world->gone_bucket = 6;
+	for (uint32_t bucket = 5; bucket < 8; bucket++)
+		assert_ok(mojo_log_inode(&world->log, bucket));
+	assert_ok(mojo_log_sync(&world->log));
+	struct found *found = read_group(world->io, 0);
+	assert_non_null(found);
+	assert_int_equal(found->count, 2);
+	found_free(found);
+}
+
+static void test_thousands_of_inodes_take_several_header_blocks(void **state)
+{
+	struct world *world = *state;
+	bool seen[2001] = {false};
+	for (uint32_t bucket = 1; bucket <= 2000; bucket++) {
+		assert_ok(room(world, 0));
+		assert_ok(mojo_log_inode(&world->log, bucket));
+	}
+	assert_ok(mojo_log_sync(&world->log));
+	struct found *found = read_group(world->io, 0);
+	assert_non_null(found);
+	assert_true(found->group.header_blocks > 40);
+	assert_int_equal(found->count, 2000);
+	for (unsigned i = 0; i < 2000; i++)
+		seen[mojo_get32(found->records[i].payload)] = true;
+	for (unsigned i = 1; i <= 2000; i++)
+		assert_true(seen[i]);
+	assert_int_equal(world->dead.total, found->group.header_blocks);
+	found_free(found);
+}
+
+static void test_the_first_group_of_an_opening_names_the_epoch_before(void **state)
+{
+	struct world *world = *state;
+	world->log.announce = true;
+	world->log.previous_epoch = 0x1234567890ull;
+	for (int i = 0; i < 2; i++) {
+		uint64_t at = world->log.tail;
+		assert_ok(room(world, 0));
+		add_record(world, 1);
+		assert_ok(mojo_log_sync(&world->log));
+		struct found *found = read_group(world->io, at);
+		assert_non_null(found);
+		assert_int_equal(found->count, i ? 1 : 2);
+		assert_int_equal(found->records[0].type, i ? MOJO_RECORD_REMOVE : MOJO_RECORD_EPOCH);
+		if (!i)
+			assert_int_equal(mojo_get64(found->records[0].payload), 0x1234567890ull);
+		found_free(found);
+	}
+}
+
+/* ---- batches -------------------------------------------------------------------------------- */
+
+static void test_a_full_batch_goes_out_without_a_flush(void **state)
+{
+	struct world *world = *state;
+	for (uint32_t i = 0; i < 600; i++) { /* 256 pages are a megabyte */
+		assert_ok(room(world, 1));
+		add_page(world, 5, i * 2, i);
+		assert_true(world->log.page_count <= 256);
+	}
+	assert_int_equal(gate.writes, 2);
+	assert_int_equal(gate.flushes, 0);
+	assert_int_equal(world->log.durable_sequence, 0);
+	assert_false(mojo_log_is_empty(&world->log));
+	assert_ok(mojo_log_sync(&world->log));
+	assert_int_equal(gate.writes, 3);
+	assert_int_equal(gate.flushes, 1);
+	assert_int_equal(world->log.durable_sequence, 3);
+	assert_int_equal(world->log.flushes, 1);
+	assert_int_equal(world->log.groups, 3);
+	assert_int_equal(world->log.pages_written, 600);
+	assert_int_equal(world->told_count, 600);
+	uint64_t at = 0;
+	for (unsigned i = 0; i < 3; i++) {
+		struct found *found = read_group(world->io, at);
+		assert_non_null(found);
+		assert_int_equal(found->group.sequence, i + 1);
+		assert_int_equal(found->group.durable_sequence, 0);
+		assert_int_equal(found->group.flags, i == 2 ? MOJO_GROUP_BATCH_END : 0);
+		at = end_of(found);
+		found_free(found);
+	}
+	/* The next one knows what is durable. */
+	assert_ok(room(world, 0));
+	add_record(world, 1);
+	assert_ok(mojo_log_sync(&world->log));
+	struct found *found = read_group(world->io, at);
+	assert_non_null(found);
+	assert_int_equal(found->group.durable_sequence, 3);
+	found_free(found);
+	assert_int_equal(world->log.bytes_since_root, (at + 1) * PAGE);
+}
+
+static void test_a_sync_ends_a_batch_that_is_out_already(void **state)
+{
+	struct world *world = *state;
+	for (uint32_t i = 0; i < 256; i++) {
+		assert_ok(room(world, 1));
+		add_page(world, 5, i, i);
+	}
+	assert_ok(room(world, 200)); /* sends it out, and leaves nothing open */
+	assert_int_equal(world->log.page_count, 0);
+	assert_false(mojo_log_is_empty(&world->log));
+	assert_ok(mojo_log_sync(&world->log));
+	assert_true(mojo_log_is_empty(&world->log));
+	assert_int_equal(world->log.durable_sequence, 2);
+	/* Nothing to do: nothing is done. */
+	assert_ok(mojo_log_sync(&world->log));
+	assert_int_equal(world->log.durable_sequence, 2);
+	assert_int_equal(gate.flushes, 1);
+}
+
+static void test_records_go_out_before_they_pass_their_limit(void **state)
+{
+	struct world *world = *state;
+	uint8_t payload[1000] = {0};
+	for (int i = 0; i < 3000; i++) {
+		assert_ok(room(world, 0));
+		for (int k = 0; k < 8; k++) /* the most that one operation writes */
+			mojo_log_record(&world->log, MOJO_RECORD_REMOVE, payload, sizeof(payload), NULL, 0);
+		assert_true(world->log.record_bytes <= MOJO_LOG_RECORD_BYTES_MAX + MOJO_LOG_OPERATION_BYTES);
+	}
+	assert_in_range(world->log.groups, 80, 110);
+	assert_ok(mojo_log_sync(&world->log));
+}
+
+static void test_what_is_forgotten_is_not_written(void **state)
+{
+	struct world *world = *state;
+	struct dice dice = dice_new("log pages");
+	static bool present[4][300];
+	memset(present, 0, sizeof(present));
+	for (int round = 0; round < 3000; round++) {
+		uint32_t bucket = dice_below(&dice, 4), page = dice_below(&dice, 300);
+		if (dice_below(&dice, 10) == 0) {
+			uint64_t count = dice_below(&dice, 5) ? dice_below(&dice, 30) : UINT64_MAX;
+			mojo_log_forget(&world->log, bucket + 1, page, count);
+			for (uint32_t i = page; i < 300 && i - page < count; i++)
+				present[bucket][i] = false;
+		} else if (!present[bucket][page]) {
+			add_page(world, bucket + 1, page, bucket * 1000 + page);
+			present[bucket][page] = true;
+		}
+		uint64_t next = UINT64_MAX;
+		for (uint32_t i = 300; i-- > page;)
+			next = present[bucket][i] ? i : next;
+		assert_true(mojo_log_waiting(&world->log, bucket + 1, page) == next);
+		assert_int_equal(mojo_log_find(&world->log, bucket + 1, page) != NULL, present[bucket][page]);
+	}
+	unsigned count = 0;
+	for (uint32_t b = 0; b < 4; b++) {
+		for (uint32_t i = 0; i < 300; i++) {
+			uint8_t *data = mojo_log_find(&world->log, b + 1, i), want[PAGE];
+			assert_int_equal(data != NULL, present[b][i]);
+			bench_fill(want, PAGE, b * 1000 + i);
+			if (data)
+				assert_memory_equal(data, want, PAGE);
+			count += present[b][i];
+		}
+	}
+	assert_int_equal(world->log.page_count, count);
+	mojo_log_forget(&world->log, 1, 0, UINT64_MAX);
+	mojo_log_forget(&world->log, 2, 0, UINT64_MAX);
+	mojo_log_forget(&world->log, 3, 0, UINT64_MAX);
+	mojo_log_forget(&world->log, 4, 0, UINT64_MAX);
+	assert_int_equal(world->log.page_count, 0);
+	assert_true(mojo_log_waiting(&world->log, 1, 0) == UINT64_MAX);
+}
+
+/* ---- several at once ------------------------------------------------------------------------ */
+
+struct syncer {
+	pthread_t thread;
+	struct world *world;
+	uint32_t number;
+	int result;
+	uint64_t durable; /* sequence, on return */
+};
+
+static void *sync_one(void *arg)
+{
+	struct syncer *s = arg;
+	pthread_mutex_lock(&s->world->mu);
+	s->result = room(s->world, 1);
+	add_record(s->world, s->number);
+	add_page(s->world, 5, s->number, s->number);
+	if (!s->result)
+		s->result = mojo_log_sync(&s->world->log);
+	s->durable = s->world->log.durable_sequence;
+	pthread_mutex_unlock(&s->world->mu);
+	return NULL;
+}
+
+static void start_syncer(struct syncer *s, struct world *world, uint32_t number)
+{
+	*s = (struct syncer){.world = world, .number = number};
+	assert_ok(pthread_create(&s->thread, NULL, sync_one, s));
+}
+
+/* The lock is taken when @count records wait in the open batch: whoever wrote them waits, too. */
+static void lock_when_waiting(struct world *world, uint32_t count)
+{
+	for (;;) {
+		pthread_mutex_lock(&world->mu);
+		if (world->log.record_count == count)
+			return;
+		pthread_mutex_unlock(&world->mu);
+		sched_yield();
+	}
+}
+
+static void test_all_who_wait_share_one_flush(void **state)
+{
+	enum { COUNT = 12 };
+	struct world *world = *state;
+	struct syncer first, others[COUNT];
+	close_gate();
+	pthread_mutex_unlock(&world->mu);
+	start_syncer(&first, world, 1);
+	wait_for_one_at_the_gate();
+	for (uint32_t i = 0; i < COUNT; i++)
+		start_syncer(&others[i], world, 100 + i);
+	lock_when_waiting(world, COUNT);
+	pthread_mutex_unlock(&world->mu);
+	open_gate();
+	assert_ok(pthread_join(first.thread, NULL));
+	assert_ok(first.result);
+	for (uint32_t i = 0; i < COUNT; i++) {
+		assert_ok(pthread_join(others[i].thread, NULL));
+		assert_ok(others[i].result);
+		assert_int_equal(others[i].durable, 2);
+	}
+	pthread_mutex_lock(&world->mu);
+	assert_int_equal(world->log.flushes, 2);
+	assert_int_equal(gate.flushes, 2);
+	assert_int_equal(gate.writes, 2);
+	assert_true(mojo_log_is_empty(&world->log));
+}
+
+static void test_a_page_in_flight_is_found_by_its_address(void **state)
+{
+	struct world *world = *state;
+	struct syncer s;
+	uint8_t want[PAGE];
+	close_gate();
+	pthread_mutex_unlock(&world->mu);
+	start_syncer(&s, world, 8);
+	wait_for_one_at_the_gate();
+	pthread_mutex_lock(&world->mu);
+	assert_true(world->log.busy);
+	assert_int_equal(world->told_count, 1); /* the index points at a block that is not there yet */
+	uint64_t address = world->told[0].address;
+	const uint8_t *data = mojo_log_flight(&world->log, address);
+	assert_non_null(data);
+	bench_fill(want, PAGE, 8);
+	assert_memory_equal(data, want, PAGE);
+	assert_null(mojo_log_flight(&world->log, address - 1));
+	assert_null(mojo_log_flight(&world->log, address + 1));
+	assert_null(mojo_log_find(&world->log, 5, 8));
+	/* The batch that is open now is another one: the page may be written anew. */
+	add_page(world, 5, 8, 9);
+	bench_fill(want, PAGE, 9);
+	assert_memory_equal(mojo_log_find(&world->log, 5, 8), want, PAGE);
+	bench_fill(want, PAGE, 8);
+	assert_memory_equal(mojo_log_flight(&world->log, address), want, PAGE);
+	assert_false(mojo_log_is_empty(&world->log));
+	pthread_mutex_unlock(&world->mu);
+	open_gate();
+	assert_ok(pthread_join(s.thread, NULL));
+	pthread_mutex_lock(&world->mu);
+	mojo_log_wait(&world->log);
+	assert_null(mojo_log_flight(&world->log, address));
+	assert_int_equal(world->log.page_count, 1);
+	assert_ok(mojo_log_sync(&world->log));
+}
+
+static void test_a_sync_waits_for_what_is_in_flight(void **state)
+{
+	struct world *world = *state;
+	struct syncer s;
+	close_gate();
+	pthread_mutex_unlock(&world->mu);
+	start_syncer(&s, world, 8);
+	wait_for_one_at_the_gate();
+	/* Nothing is open, but what was recorded before is not durable yet. */
+	pthread_mutex_lock(&world->mu);
+	assert_true(mojo_log_is_empty(&world->log));
+	assert_int_equal(world->log.durable_sequence, 0);
+	open_gate();
+	assert_ok(mojo_log_sync(&world->log)); /* waits, with the lock let go of */
+	assert_int_equal(world->log.durable_sequence, 1);
+	assert_int_equal(gate.flushes, 1);
+	pthread_mutex_unlock(&world->mu);
+	assert_ok(pthread_join(s.thread, NULL));
+	pthread_mutex_lock(&world->mu);
+}
+
+/* ---- chunks --------------------------------------------------------------------------------- */
+
+static void test_the_log_rolls_into_the_next_chunk(void **state)
+{
+	struct world *world = *state;
+	struct dice dice = dice_new("rolling");
+	uint64_t at = 0, sequence = 0;
+	for (int i = 0; i < 60; i++) {
+		uint32_t pages = 1 + dice_below(&dice, 200);
+		assert_ok(room(world, pages));
+		for (uint32_t k = 0; k < pages; k++)
+			add_page(world, 1, k * 2, dice_next(&dice));
+		world->told_count = 0;
+		if (dice_below(&dice, 2))
+			assert_ok(mojo_log_sync(&world->log));
+		assert_true(world->log.tail <= world->log.allocated);
+	}
+	assert_ok(mojo_log_sync(&world->log));
+	assert_true(world->log.chunk >= 3);
+	/* Group follows group; what is left at the end of a chunk is dead. */
+	while (at < world->log.tail) {
+		struct found *found = read_group(world->io, at);
+		if (!found) {
+			assert_int_not_equal(at % PER_CHUNK, 0);
+			uint64_t next = (at / PER_CHUNK + 1) * PER_CHUNK;
+			for (; at < next; at++)
+				assert_int_equal(tally_of(&world->dead, at), 1);
+			continue;
+		}
+		assert_int_equal(found->group.sequence, ++sequence);
+		assert_int_equal(at / PER_CHUNK, (end_of(found) - 1) / PER_CHUNK);
+		for (uint32_t i = 0; i < found->group.header_blocks; i++)
+			assert_int_equal(tally_of(&world->dead, at + i), 1);
+		for (uint32_t i = 0; i < found->group.data_blocks; i++)
+			assert_int_equal(tally_of(&world->dead, at + found->group.header_blocks + i), 0);
+		at = end_of(found);
+		found_free(found);
+	}
+	assert_int_equal(sequence, world->log.sequence - 1);
+}
+
+static void test_a_batch_over_two_chunks_is_durable_in_both(void **state)
+{
+	struct world *world = *state;
+	struct mojo_io *left;
+	uint64_t seen = 0;
+	for (uint32_t i = 0; i < 1300; i++) {
+		assert_ok(room(world, 1));
+		add_page(world, 1, i * 2, i);
+	}
+	assert_ok(mojo_log_sync(&world->log));
+	assert_int_equal(world->log.chunk, 1);
+	assert_ok(mojo_io_memory_clone_durable(world->io, &left));
+	left->ops = gate.real;
+	for (uint64_t at = 0; at < world->log.tail;) {
+		struct found *found = read_group(left, at); /* all pages checked */
+		seen += found != NULL;
+		at = found ? end_of(found) : (at / PER_CHUNK + 1) * PER_CHUNK;
+		found_free(found);
+	}
+	assert_int_equal(seen, world->log.sequence - 1);
+	mojo_io_free(left);
+}
+
+static void test_a_spare_chunk_is_used_again(void **state)
+{
+	struct world *world = *state;
+	assert_ok(mojo_chunks_create(&world->chunks, 500, -1));
+	world->spare = 500;
+	for (uint32_t i = 0; i < 1300; i++) {
+		assert_ok(room(world, 1));
+		add_page(world, 1, i * 2, i);
+	}
+	assert_ok(mojo_log_sync(&world->log));
+	assert_int_equal(world->spare, -1);
+	assert_int_equal(mojo_chunks_exists(&world->chunks, 500), 0);
+	assert_int_equal(mojo_chunks_exists(&world->chunks, 1), 1);
+}
+
+static void test_a_reservation_is_contiguous(void **state)
+{
+	struct world *world = *state;
+	uint64_t address;
+	assert_ok(mojo_log_reserve(&world->log, 100, &address));
+	assert_int_equal(address, 0);
+	assert_ok(mojo_log_reserve(&world->log, 900, &address));
+	assert_int_equal(address, 100);
+	assert_int_equal(world->dead.total, 0);
+	assert_ok(mojo_log_reserve(&world->log, 25, &address)); /* 24 are left */
+	assert_int_equal(address, PER_CHUNK);
+	assert_int_equal(world->dead.total, 24);
+	assert_int_equal(tally_of(&world->dead, 1000), 1);
+	assert_ok(mojo_log_reserve(&world->log, PER_CHUNK, &address)); /* a chunk of its own */
+	assert_int_equal(address, 2 * PER_CHUNK);
+	assert_ok(mojo_log_reserve(&world->log, 1, &address));
+	assert_int_equal(address, 3 * PER_CHUNK);
+	assert_true(world->log.allocated >= world->log.tail);
+}
+
+/* ---- failures ------------------------------------------------------------------------------- */
+
+static void test_a_full_disk_is_told_before_anything_changes(void **state)
+{
+	struct world *world = *state;
+	uint64_t count, disk;
+	unsigned accepted = 0;
+	int err;
+	mojo_io_memory_limit(world->io, 6u << 20);
+	while (!(err = room(world, 8))) {
+		for (uint32_t i = 0; i < 8; i++)
+			add_page(world, 1, accepted++, 1);
+		world->told_count = 0;
+	}
+	assert_int_equal(err, -ENOSPC);
+	assert_in_range(accepted, 256, 1536);
+	assert_int_equal(world->failures, 0);
+	uint32_t pages = world->log.page_count;
+	uint64_t tail = world->log.tail, sequence = world->log.sequence;
+	for (int i = 0; i < 5; i++)
+		assert_errno(room(world, 8), ENOSPC);
+	assert_int_equal(world->log.page_count, pages);
+	assert_int_equal(world->log.tail, tail);
+	assert_int_equal(world->log.sequence, sequence);
+	/* What was accepted has its space. */
+	assert_ok(mojo_log_sync(&world->log));
+	assert_int_equal(world->failures, 0);
+	assert_ok(mojo_chunks_usage(&world->chunks, &count, &disk));
+	assert_true(disk <= 6u << 20);
+	/* And it goes on when there is space again. */
+	mojo_io_memory_limit(world->io, 1ull << 40);
+	assert_ok(room(world, 8));
+	add_page(world, 2, 1, 1);
+	assert_ok(mojo_log_sync(&world->log));
+}
+
+static void test_space_is_kept_for_a_checkpoint(void **state)
+{
+	struct world *world = *state;
+	mojo_io_memory_limit(world->io, 4u << 20);
+	assert_errno(mojo_log_room(&world->log, 1, BATCH_BYTES, 1100), ENOSPC);
+	assert_ok(mojo_log_room(&world->log, 1, BATCH_BYTES, 0));
+	assert_int_equal(world->failures, 0);
+}
+
+static void assert_failed_for_good(struct world *world, int error)
+{
+	struct apply a = {.world = world};
+	unsigned writes = gate.writes, flushes = gate.flushes;
+	uint64_t durable = world->log.durable_sequence;
+	assert_int_equal(world->failed, error);
+	assert_int_equal(world->failures, 1);
+	assert_int_equal(room(world, 1), error);
+	add_record(world, 5);
+	assert_int_equal(mojo_log_sync(&world->log), error);
+	assert_int_equal(mojo_log_close(&world->log, MOJO_RECORD_COMMIT, "x", 1, apply, &a), error);
+	assert_int_equal(mojo_log_fail(&world->log, -ENOMEM, "something else"), -ENOMEM);
+	assert_int_equal(world->failures, 1); /* the first one counts */
+	assert_int_equal(world->log.failed, error);
+	assert_int_equal(gate.writes, writes);
+	assert_int_equal(gate.flushes, flushes);
+	assert_int_equal(world->log.durable_sequence, durable);
+}
+
+/* @after operations of the host succeed, the next fails, the later ones would succeed again. */
+static void fail_a_sync(struct world *world, uint64_t after)
+{
+	uint8_t want[PAGE];
+	assert_ok(room(world, 1));
+	add_page(world, 5, 1, 1);
+	assert_ok(mojo_log_sync(&world->log));
+	assert_ok(room(world, 1));
+	add_page(world, 5, 2, 2);
+	mojo_io_memory_fail(world->io, after, -EIO, false);
+	assert_errno(mojo_log_sync(&world->log), EIO);
+	assert_int_equal(world->log.durable_sequence, 1);
+	/* The page is served as it was written, from memory: the block may be anything. */
+	const uint8_t *data = mojo_log_flight(&world->log, world->told[1].address);
+	assert_non_null(data);
+	bench_fill(want, PAGE, 2);
+	assert_memory_equal(data, want, PAGE);
+	assert_failed_for_good(world, -EIO);
+}
+
+static void test_a_failed_write_is_for_good(void **state)
+{
+	fail_a_sync(*state, 0);
+}
+
+static void test_a_failed_flush_is_for_good(void **state)
+{
+	fail_a_sync(*state, 1);
+}
+
+static void test_a_failed_chunk_is_for_good(void **state)
+{
+	struct world *world = *state;
+	uint64_t address;
+	assert_ok(mojo_log_reserve(&world->log, 1000, &address));
+	world->log.next_chunk = -1;
+	assert_ok(mojo_log_add(&world->log, 5, 1, &(uint8_t *){NULL}));
+	memset(mojo_log_find(&world->log, 5, 1), 0, PAGE);
+	for (uint32_t i = 2; i < 100; i++)
+		add_page(world, 5, i, i);
+	mojo_io_memory_fail(world->io, 0, -EIO, true);
+	assert_errno(mojo_log_sync(&world->log), EIO);
+	mojo_io_memory_fail(world->io, 0, 0, false);
+	assert_failed_for_good(world, -EIO);
+}
+
+static void test_an_index_that_fails_is_for_good(void **state)
+{
+	struct world *world = *state;
+	assert_ok(room(world, 1));
+	add_page(world, 5, 1, 1);
+	world->pages_error = -EUCLEAN;
+	assert_errno(mojo_log_sync(&world->log), EUCLEAN);
+	assert_int_equal(gate.writes, 0);
+	world->pages_error = 0;
+	assert_failed_for_good(world, -EUCLEAN);
+}
+
+static void test_who_waits_for_a_flush_that_fails_is_told(void **state)
+{
+	enum { COUNT = 5 };
+	struct world *world = *state;
+	struct syncer first, others[COUNT];
+	close_gate();
+	pthread_mutex_unlock(&world->mu);
+	start_syncer(&first, world, 1);
+	wait_for_one_at_the_gate();
+	for (uint32_t i = 0; i < COUNT; i++)
+		start_syncer(&others[i], world, 100 + i);
+	lock_when_waiting(world, COUNT);
+	pthread_mutex_unlock(&world->mu);
+	mojo_io_memory_fail(world->io, 1, -EIO, false); /* the first flush */
+	open_gate();
+	assert_ok(pthread_join(first.thread, NULL));
+	assert_errno(first.result, EIO);
+	for (uint32_t i = 0; i < COUNT; i++) {
+		assert_ok(pthread_join(others[i].thread, NULL));
+		assert_errno(others[i].result, EIO);
+	}
+	pthread_mutex_lock(&world->mu);
+	assert_int_equal(world->failures, 1);
+	assert_int_equal(world->log.durable_sequence, 0);
+}
+
+#define WITH_LOG(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WITH_LOG(test_a_group_is_records_inodes_pages_and_the_closing_record),
+		WITH_LOG(test_a_closing_record_is_the_last_and_is_applied_behind_the_pages),
+		WITH_LOG(test_a_page_written_twice_is_one_page),
+		WITH_LOG(test_an_inode_that_is_gone_is_left_out),
+		WITH_LOG(test_thousands_of_inodes_take_several_header_blocks),
+		WITH_LOG(test_the_first_group_of_an_opening_names_the_epoch_before),
+		WITH_LOG(test_a_full_batch_goes_out_without_a_flush),
+		WITH_LOG(test_a_sync_ends_a_batch_that_is_out_already),
+		WITH_LOG(test_records_go_out_before_they_pass_their_limit),
+		WITH_LOG(test_what_is_forgotten_is_not_written),
+		WITH_LOG(test_all_who_wait_share_one_flush),
+		WITH_LOG(test_a_page_in_flight_is_found_by_its_address),
+		WITH_LOG(test_a_sync_waits_for_what_is_in_flight),
+		WITH_LOG(test_the_log_rolls_into_the_next_chunk),
+		WITH_LOG(test_a_batch_over_two_chunks_is_durable_in_both),
+		WITH_LOG(test_a_spare_chunk_is_used_again),
+		WITH_LOG(test_a_reservation_is_contiguous),
+		WITH_LOG(test_a_full_disk_is_told_before_anything_changes),
+		WITH_LOG(test_space_is_kept_for_a_checkpoint),
+		WITH_LOG(test_a_failed_write_is_for_good),
+		WITH_LOG(test_a_failed_flush_is_for_good),
+		WITH_LOG(test_a_failed_chunk_is_for_good),
+		WITH_LOG(test_an_index_that_fails_is_for_good),
+		WITH_LOG(test_who_waits_for_a_flush_that_fails_is_told),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,1567 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The power fails. Random work on a store is recorded (io_record.h); from the recording come the states that the
+ * disk may be in after losing power at any moment (support/power.h); each is opened and held against a model:
+ * everything that was acknowledged is there; what is there beyond is cut at the end of a batch; every version that
+ * is kept reads as it did; and the store takes new work, closes, and opens again.
+ *
+ *   MOJO_TEST_SEED=N        other dice
+ *   MOJO_TEST_LONG=1        a million states instead of some twenty thousand
+ *   MOJO_TEST_STATES=N      so many random ones of long work
+ */
+#include <time.h>
+#include <unistd.h>
+
+#include "io_record.h"
+#include "power.h"
+#include "support.h"
+
+#define ITEMS_MAX    14u
+#define VERSIONS_MAX 4u
+#define FILE_PAGES   12u
+#define PATH_BYTES   16u
+
+/* ---- the model ------------------------------------------------------------------------------- */
+
+struct content {
+	unsigned refs;
+	size_t size;
+	uint64_t hash;
+	uint8_t data[];
+};
+
+struct item {
+	char path[PATH_BYTES];
+	uint32_t mode;
+	struct content *content; /* counted; NULL: a directory */
+};
+
+struct frozen {
+	uint32_t version;
+	uint32_t message; /* its number */
+	uint64_t tree;    /* digest */
+};
+
+struct model {
+	struct item items[ITEMS_MAX];
+	unsigned count;
+	struct frozen frozen[VERSIONS_MAX];
+	unsigned frozen_count;
+	uint32_t active;
+};
+
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+	return x ^ x >> 31;
+}
+
+static uint64_t hash_bytes(const void *bytes, size_t length)
+{
+	const uint8_t *p = bytes;
+	uint64_t a = 0x9e3779b97f4a7c15ull ^ length, b = a * 3, c = a * 5, d = a * 7, w[4];
+	for (; length >= 32; length -= 32, p += 32) {
+		memcpy(w, p, 32);
+		a = (a ^ w[0]) * 0xff51afd7ed558ccdull;
+		b = (b ^ w[1]) * 0xc4ceb9fe1a85ec53ull;
+		c = (c ^ w[2]) * 0x2127599bf4325c37ull;
+		d = (d ^ w[3]) * 0x880355f21e6d1965ull;
+		a ^= a >> 31;
+		b ^= b >> 31;
+		c ^= c >> 31;
+		d ^= d >> 31;
+	}
+	for (; length; length--, p++)
+		a = (a ^ *p) * 0x100000001b3ull;
+	return mix(a) + mix(b + 1) * 3 + mix(c + 2) * 5 + mix(d + 3) * 7;
+}
+
+static uint64_t item_digest(const char *path, uint32_t mode, uint64_t size, uint64_t hash)
+{
+	return mix(hash_bytes(path, strlen(path)) + mix(mode + 17) + mix(size + 99) * 3 + mix(hash));
+}
+
+static void content_put(struct content *content)
+{
+	if (content && !--content->refs)
+		free(content);
+}
+
+/* What @old holds, resized; the caller may change it before hashing it. */
+static struct content *content_new(const struct content *old, size_t size)
+{
+	struct content *content = malloc(sizeof(*content) + size);
+	size_t kept = old ? old->size < size ? old->size : size : 0;
+	assert_non_null(content);
+	content->refs = 1;
+	content->size = size;
+	if (kept)
+		memcpy(content->data, old->data, kept);
+	memset(content->data + kept, 0, size - kept);
+	return content;
+}
+
+static void model_free(struct model *model)
+{
+	for (unsigned i = 0; model && i < model->count; i++)
+		content_put(model->items[i].content);
+	free(model);
+}
+
+static struct model *model_copy(const struct model *model)
+{
+	struct model *copy = malloc(sizeof(*copy));
+	assert_non_null(copy);
+	*copy = *model;
+	for (unsigned i = 0; i < copy->count; i++)
+		if (copy->items[i].content)
+			copy->items[i].content->refs++;
+	return copy;
+}
+
+static uint64_t tree_digest(const struct model *model)
+{
+	uint64_t digest = 0;
+	for (unsigned i = 0; i < model->count; i++) {
+		const struct item *item = &model->items[i];
+		digest += item->content ? item_digest(item->path, item->mode, item->content->size, item->content->hash)
+					: item_digest(item->path, item->mode, 0, 0);
+	}
+	return digest;
+}
+
+static uint64_t version_digest(uint32_t version, uint64_t message_hash, uint64_t tree)
+{
+	return mix(mix(version) + message_hash * 3 + tree);
+}
+
+static void message_text(uint32_t message, char *ret_text)
+{
+	snprintf(ret_text, 32, "message %u", message);
+}
+
+/* Of active tree, versions, and the number of the active one. */
+static uint64_t model_digest(const struct model *model)
+{
+	uint64_t digest = mix(tree_digest(model) + model->active);
+	for (unsigned i = 0; i < model->frozen_count; i++) {
+		char text[32];
+		message_text(model->frozen[i].message, text);
+		digest +=
+			version_digest(model->frozen[i].version, hash_bytes(text, strlen(text)), model->frozen[i].tree);
+	}
+	return digest;
+}
+
+static struct item *model_find(struct model *model, const char *path)
+{
+	for (unsigned i = 0; i < model->count; i++)
+		if (!strcmp(model->items[i].path, path))
+			return &model->items[i];
+	return NULL;
+}
+
+static void model_drop(struct model *model, struct item *item)
+{
+	content_put(item->content);
+	*item = model->items[--model->count];
+}
+
+/* ---- what a store holds ---------------------------------------------------------------------- */
+
+struct listed {
+	char name[PATH_BYTES];
+	struct mojo_attr attr;
+};
+
+struct listing {
+	struct listed list[ITEMS_MAX + 2];
+	unsigned count;
+	bool strange;
+};
+
+static bool take_entry(void *arg, const char *name, const struct mojo_attr *attr, uint64_t cookie)
+{
+	struct listing *listing = arg;
+	(void)cookie;
+	if (listing->count == ITEMS_MAX + 2 || strlen(name) >= PATH_BYTES) {
+		listing->strange = true;
+		return false;
+	}
+	strcpy(listing->list[listing->count].name, name);
+	listing->list[listing->count++].attr = *attr;
+	return true;
+}
+
+/* @skip: a name in the root that does not count. */
+static int digest_dir(struct mojo_store *store, uint32_t version, uint32_t dir, const char *prefix, const char *skip,
+		      uint8_t *buf, size_t buf_bytes, uint64_t *digest)
+{
+	struct listing listing = { .count = 0 };
+	int err = mojo_readdir(store, version, dir, 0, take_entry, &listing);
+	if (!err && listing.strange)
+		err = -E2BIG;
+	for (unsigned i = 0; i < listing.count && !err; i++) {
+		const struct mojo_attr *attr = &listing.list[i].attr;
+		char path[2 * PATH_BYTES + 2];
+		snprintf(path, sizeof(path), "%s%s", prefix, listing.list[i].name);
+		if (skip && !strcmp(path, skip))
+			continue;
+		if (S_ISDIR(attr->mode)) {
+			*digest += item_digest(path, attr->mode, 0, 0);
+			strcat(path, "/");
+			err = digest_dir(store, version, attr->bucket, path, skip, buf, buf_bytes, digest);
+			continue;
+		}
+		size_t got = 0;
+		if (attr->size > buf_bytes)
+			return -EFBIG;
+		err = mojo_read(store, version, attr->bucket, 0, buf, buf_bytes, &got);
+		if (!err && got != attr->size)
+			err = -ERANGE;
+		if (!err)
+			*digest += item_digest(path, attr->mode, got, hash_bytes(buf, got));
+	}
+	return err;
+}
+
+/* ---- recording work -------------------------------------------------------------------------- */
+
+struct run {
+	uint32_t page_size;
+	struct dice dice;
+	struct mojo_geometry geometry;
+	struct mojo_config config;
+	char event[400]; /* the last one */
+
+	struct mojo_io *disk; /* what is worked on */
+	struct mojo_io *recorder;
+	struct mojo_io *liar; /* between the engine and the recorder, or NULL */
+	struct mojo_store *store;
+	struct mojo_io *base; /* what was on the disk before; NULL: nothing */
+
+	struct model *now;
+	struct model **snaps; /* after each operation; those that a crash undid are as they were */
+	uint64_t *digests;
+	bool *batch_end;   /* a batch ended behind this operation */
+	unsigned last_end; /* of them */
+	unsigned operations, done;
+	uint32_t messages;
+	uint32_t orphan; /* bucket that is held, and has no name */
+	uint8_t *buf;
+	size_t buf_bytes;
+	uint64_t rolled; /* chunks begun */
+};
+
+enum op {
+	OP_WRITE,
+	OP_CREATE,
+	OP_UNLINK,
+	OP_RENAME,
+	OP_TRUNCATE,
+	OP_PUNCH,
+	OP_CHMOD,
+	OP_MKDIR,
+	OP_RMDIR,
+	OP_HOLD,
+	OP_SYNC,
+	OP_COMMIT,
+	OP_DROP,
+	OP_CHECKPOINT,
+	OP_REOPEN,
+	OP_CRASH,
+	OP_COUNT
+};
+
+static void on_event(void *arg, enum mojo_severity severity, const char *text)
+{
+	struct run *run = arg;
+	if (severity != MOJO_INFO)
+		snprintf(run->event, sizeof(run->event), "%s", text);
+}
+
+static uint32_t bucket_of(struct run *run, const char *path)
+{
+	struct mojo_attr attr;
+	assert_ok(mojo_resolve(run->store, MOJO_ACTIVE, path, &attr));
+	return attr.bucket;
+}
+
+/* The directory that @path is in, and the name there. */
+static uint32_t dir_of(struct run *run, const char *path, const char **ret_name)
+{
+	const char *slash = strchr(path, '/');
+	char dir[PATH_BYTES];
+	*ret_name = slash ? slash + 1 : path;
+	if (!slash)
+		return MOJO_ROOT_BUCKET;
+	snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path), path);
+	return bucket_of(run, dir);
+}
+
+static struct item *pick_file(struct run *run)
+{
+	unsigned start = run->now->count ? dice_below(&run->dice, run->now->count) : 0;
+	for (unsigned i = 0; i < run->now->count; i++) {
+		struct item *item = &run->now->items[(start + i) % run->now->count];
+		if (item->content)
+			return item;
+	}
+	return NULL;
+}
+
+/* A path that is free, in the root or in a directory that is there. */
+static bool free_path(struct run *run, char *ret_path)
+{
+	for (unsigned tries = 0; tries < 8; tries++) {
+		char dir[PATH_BYTES];
+		snprintf(dir, sizeof(dir), "d%u", dice_below(&run->dice, 2));
+		if (dice_below(&run->dice, 3) == 0 && model_find(run->now, dir))
+			snprintf(ret_path, PATH_BYTES, "%.4s/f%u", dir, dice_below(&run->dice, 10));
+		else
+			snprintf(ret_path, PATH_BYTES, "f%u", dice_below(&run->dice, 10));
+		if (!model_find(run->now, ret_path))
+			return true;
+	}
+	return false;
+}
+
+static void set_content(struct item *item, struct content *content)
+{
+	content->hash = hash_bytes(content->data, content->size);
+	content_put(item->content);
+	item->content = content;
+}
+
+static struct item *model_add(struct run *run, const char *path, uint32_t mode)
+{
+	struct item *item = &run->now->items[run->now->count++];
+	*item = (struct item){ .mode = mode };
+	strcpy(item->path, path);
+	if (S_ISREG(mode))
+		set_content(item, content_new(NULL, 0));
+	return item;
+}
+
+static void do_create(struct run *run)
+{
+	char path[PATH_BYTES];
+	const char *name;
+	struct mojo_attr attr;
+	if (run->now->count == ITEMS_MAX || !free_path(run, path))
+		return;
+	uint32_t dir = dir_of(run, path, &name);
+	assert_ok(mojo_mknod(run->store, dir, name, S_IFREG | 0640, 0, 1, 2, &attr));
+	model_add(run, path, S_IFREG | 0640);
+}
+
+static void do_write(struct run *run)
+{
+	struct item *item = pick_file(run);
+	if (!item) {
+		do_create(run);
+		return;
+	}
+	size_t most = (size_t)FILE_PAGES * run->page_size, length, offset;
+	if (dice_below(&run->dice, 2)) { /* whole pages */
+		offset = (size_t)dice_below(&run->dice, FILE_PAGES) * run->page_size;
+		length = (size_t)(1 + dice_below(&run->dice, dice_below(&run->dice, 6) ? 2 : 8)) * run->page_size;
+	} else {
+		offset = dice_below(&run->dice, (uint32_t)most);
+		length = 1 + dice_below(&run->dice, 2 * run->page_size);
+	}
+	if (offset >= most)
+		offset = 0;
+	if (length > most - offset)
+		length = most - offset;
+	if (length > 60000) /* one piece for the engine: a longer write may be cut by a loss of power */
+		length = 60000;
+	bench_fill(run->buf, length, dice_next(&run->dice));
+	assert_ok(mojo_write(run->store, bucket_of(run, item->path), offset, run->buf, length));
+	size_t size = item->content->size > offset + length ? item->content->size : offset + length;
+	struct content *content = content_new(item->content, size);
+	memcpy(content->data + offset, run->buf, length);
+	set_content(item, content);
+}
+
+static void do_truncate(struct run *run)
+{
+	struct item *item = pick_file(run);
+	if (!item)
+		return;
+	size_t size = dice_below(&run->dice, 3) ? dice_below(&run->dice, FILE_PAGES * run->page_size) : 0;
+	struct mojo_attr attr = { .size = size };
+	assert_ok(mojo_setattr(run->store, bucket_of(run, item->path), MOJO_SET_SIZE, &attr, &attr));
+	set_content(item, content_new(item->content, size));
+}
+
+static void do_punch(struct run *run)
+{
+	struct item *item = pick_file(run);
+	if (!item)
+		return;
+	size_t offset = dice_below(&run->dice, FILE_PAGES * run->page_size);
+	size_t length = 1 + dice_below(&run->dice, 4 * run->page_size);
+	assert_ok(mojo_fallocate(run->store, bucket_of(run, item->path), MOJO_FALLOC_PUNCH_HOLE | MOJO_FALLOC_KEEP_SIZE,
+				 offset, length));
+	struct content *content = content_new(item->content, item->content->size);
+	if (offset < content->size)
+		memset(content->data + offset, 0, length < content->size - offset ? length : content->size - offset);
+	set_content(item, content);
+}
+
+static void do_chmod(struct run *run)
+{
+	struct item *item = pick_file(run);
+	if (!item)
+		return;
+	struct mojo_attr attr = { .mode = dice_below(&run->dice, 0777) };
+	item->mode = S_IFREG | attr.mode;
+	assert_ok(mojo_setattr(run->store, bucket_of(run, item->path), MOJO_SET_MODE, &attr, &attr));
+}
+
+static void do_unlink(struct run *run, bool hold)
+{
+	struct item *item = pick_file(run);
+	const char *name;
+	if (!item)
+		return;
+	if (hold && run->orphan) {
+		assert_ok(mojo_release(run->store, run->orphan));
+		run->orphan = 0;
+		return;
+	}
+	if (hold) {
+		run->orphan = bucket_of(run, item->path);
+		assert_ok(mojo_hold(run->store, run->orphan));
+	}
+	uint32_t dir = dir_of(run, item->path, &name);
+	assert_ok(mojo_unlink(run->store, dir, name));
+	model_drop(run->now, item);
+}
+
+static void do_rename(struct run *run)
+{
+	struct item *item = pick_file(run), *other = pick_file(run);
+	char path[PATH_BYTES];
+	const char *name, *new_name;
+	if (!item)
+		return;
+	if (dice_below(&run->dice, 2) && other != item)
+		strcpy(path, other->path);
+	else if (!free_path(run, path))
+		return;
+	uint32_t dir = dir_of(run, item->path, &name), new_dir = dir_of(run, path, &new_name);
+	other = model_find(run->now, path);
+	bool exchange = other && dice_below(&run->dice, 3) == 0;
+	assert_ok(mojo_rename(run->store, dir, name, new_dir, new_name, exchange ? MOJO_RENAME_EXCHANGE : 0));
+	if (exchange) {
+		strcpy(other->path, item->path);
+		strcpy(item->path, path);
+		return;
+	}
+	strcpy(item->path, path);
+	if (other)
+		model_drop(run->now, other);
+}
+
+static void do_dir(struct run *run, bool make)
+{
+	char path[PATH_BYTES], inside[PATH_BYTES];
+	struct mojo_attr attr;
+	snprintf(path, sizeof(path), "d%u", dice_below(&run->dice, 2));
+	struct item *item = model_find(run->now, path);
+	if (make && !item && run->now->count < ITEMS_MAX) {
+		assert_ok(mojo_mknod(run->store, MOJO_ROOT_BUCKET, path, S_IFDIR | 0755, 0, 1, 2, &attr));
+		model_add(run, path, S_IFDIR | 0755);
+	}
+	if (make || !item)
+		return;
+	for (unsigned i = 0; i < 10; i++) {
+		snprintf(inside, sizeof(inside), "%.4s/f%u", path, i);
+		if (model_find(run->now, inside))
+			return;
+	}
+	assert_ok(mojo_rmdir(run->store, MOJO_ROOT_BUCKET, path));
+	model_drop(run->now, item);
+}
+
+static void do_commit(struct run *run)
+{
+	struct model *now = run->now;
+	char text[32];
+	uint32_t version;
+	if (now->frozen_count == VERSIONS_MAX) {
+		assert_ok(mojo_sync(run->store));
+		return;
+	}
+	message_text(++run->messages, text);
+	assert_ok(mojo_commit(run->store, text, strlen(text), &version));
+	assert_int_equal(version, now->active);
+	now->frozen[now->frozen_count++] = (struct frozen){ version, run->messages, tree_digest(now) };
+	now->active++;
+}
+
+static void do_drop(struct run *run)
+{
+	struct model *now = run->now;
+	if (!now->frozen_count) {
+		assert_ok(mojo_sync(run->store));
+		return;
+	}
+	unsigned i = dice_below(&run->dice, now->frozen_count);
+	assert_ok(mojo_version_drop(run->store, now->frozen[i].version));
+	now->frozen[i] = now->frozen[--now->frozen_count];
+}
+
+static struct mojo_io *engine_io(struct run *run)
+{
+	return run->liar ? run->liar : run->recorder;
+}
+
+static void open_run(struct run *run)
+{
+	int err = mojo_open(engine_io(run), &run->config, &run->store);
+	if (err)
+		fail_msg("the store does not open while recording: %s (%s)", strerror(-err), run->event);
+	run->orphan = 0;
+}
+
+/* Random work, the same for the same dice. True if a batch ended with it. */
+static bool do_op(struct run *run, enum op op)
+{
+	switch (op) {
+	case OP_WRITE:
+		do_write(run);
+		return false;
+	case OP_CREATE:
+		do_create(run);
+		return false;
+	case OP_UNLINK:
+		do_unlink(run, false);
+		return false;
+	case OP_HOLD:
+		do_unlink(run, true);
+		return false;
+	case OP_RENAME:
+		do_rename(run);
+		return false;
+	case OP_TRUNCATE:
+		do_truncate(run);
+		return false;
+	case OP_PUNCH:
+		do_punch(run);
+		return false;
+	case OP_CHMOD:
+		do_chmod(run);
+		return false;
+	case OP_MKDIR:
+		do_dir(run, true);
+		return false;
+	case OP_RMDIR:
+		do_dir(run, false);
+		return false;
+	case OP_SYNC:
+		assert_ok(mojo_sync(run->store));
+		return true;
+	case OP_COMMIT:
+		do_commit(run);
+		return true;
+	case OP_DROP:
+		do_drop(run);
+		return true;
+	case OP_CHECKPOINT:
+		assert_ok(mojo_checkpoint(run->store));
+		return true;
+	case OP_REOPEN:
+		assert_ok(mojo_close(run->store));
+		run->store = NULL;
+		open_run(run);
+		return true;
+	case OP_CRASH: /* of the process: what was not written out is gone, and recovery is in the recording */
+		mojo_abandon(run->store);
+		run->store = NULL;
+		open_run(run);
+		model_free(run->now);
+		run->now = model_copy(run->snaps[run->last_end]);
+		return true;
+	case OP_COUNT:
+		break;
+	}
+	return false;
+}
+
+static void note(struct run *run, unsigned op, bool end)
+{
+	run->snaps[op] = model_copy(run->now);
+	run->digests[op] = model_digest(run->now);
+	run->batch_end[op] = end;
+	if (end)
+		run->last_end = op;
+}
+
+#define MARK_BEGIN(op) (2 * (uint64_t)(op))
+#define MARK_ACKED(op) (2 * (uint64_t)(op) + 1)
+
+/*
+ * A run of so many @operations, on an empty disk, or on @base with @start in it. @seed: of the dice.
+ */
+static struct run *run_new(uint32_t page_size, uint64_t seed, struct mojo_io *base, const struct model *start,
+			   unsigned operations)
+{
+	struct run *run = calloc(1, sizeof(*run));
+	assert_non_null(run);
+	run->page_size = page_size;
+	run->dice.state = seed;
+	run->geometry =
+		(struct mojo_geometry){ .page_size = page_size, .pages_per_slot = 64, .chunk_bytes = BENCH_CHUNK };
+	run->config = (struct mojo_config){
+		.cache_bytes = 4u << 20,
+		.batch_bytes = 4 * page_size < 64u << 10 ? 64u << 10 : 4 * page_size,
+		.checkpoint_bytes = 1u << 20,
+		.flush_ms = UINT32_MAX,
+		.no_background = true,
+		.owner = "test_power",
+		.event = on_event,
+		.event_arg = run,
+	};
+	run->operations = operations;
+	run->snaps = calloc(operations + 1, sizeof(*run->snaps));
+	run->digests = calloc(operations + 1, sizeof(*run->digests));
+	run->batch_end = calloc(operations + 1, sizeof(*run->batch_end));
+	run->buf_bytes = (size_t)(FILE_PAGES + 1) * page_size;
+	run->buf = malloc(run->buf_bytes);
+	run->now = start ? model_copy(start) : calloc(1, sizeof(*run->now));
+	assert_non_null(run->snaps);
+	assert_non_null(run->digests);
+	assert_non_null(run->batch_end);
+	assert_non_null(run->buf);
+	assert_non_null(run->now);
+	if (!start)
+		run->now->active = 1;
+	run->messages = (uint32_t)(seed % 100000) * 1000;
+	run->base = base;
+	if (base)
+		assert_ok(mojo_io_memory_clone(base, &run->disk));
+	else
+		assert_ok(mojo_io_memory(&run->disk));
+	assert_ok(mojo_io_record(run->disk, -1, &run->recorder));
+	return run;
+}
+
+/* @script: what to do; NULL: random things, by the dice. */
+static void run_work(struct run *run, const enum op *script)
+{
+	static const unsigned weights[OP_COUNT] = {
+		[OP_WRITE] = 48,   [OP_CREATE] = 5,     [OP_UNLINK] = 3, [OP_RENAME] = 4,
+		[OP_TRUNCATE] = 3, [OP_PUNCH] = 3,      [OP_CHMOD] = 2,  [OP_MKDIR] = 2,
+		[OP_RMDIR] = 1,    [OP_HOLD] = 2,       [OP_SYNC] = 12,  [OP_COMMIT] = 4,
+		[OP_DROP] = 4,     [OP_CHECKPOINT] = 2, [OP_REOPEN] = 1, [OP_CRASH] = 1,
+	};
+	unsigned total = 0;
+	for (unsigned i = 0; i < OP_COUNT; i++)
+		total += weights[i];
+	if (!run->base)
+		assert_ok(mojo_create(engine_io(run), &run->geometry, &run->config));
+	note(run, 0, true);
+	assert_ok(mojo_io_record_mark(run->recorder, MARK_ACKED(0)));
+	open_run(run);
+	for (unsigned k = 1; k <= run->operations; k++) {
+		enum op op = OP_WRITE;
+		if (script) {
+			op = script[k - 1];
+		} else {
+			unsigned roll = dice_below(&run->dice, total);
+			while (roll >= weights[op])
+				roll -= weights[op++];
+		}
+		assert_ok(mojo_io_record_mark(run->recorder, MARK_BEGIN(k)));
+		uint64_t batch = run->store->log.batch;
+		uint32_t chunk = run->store->log.chunk;
+		bool end = do_op(run, op);
+		/* A checkpoint that was due ends the batch before the operation becomes part of the next. */
+		if (op != OP_REOPEN && op != OP_CRASH && run->store->log.batch - batch > end) {
+			run->batch_end[k - 1] = true;
+			run->last_end = k - 1;
+		}
+		run->rolled += run->store->log.chunk != chunk;
+		note(run, k, end);
+		if (end)
+			assert_ok(mojo_io_record_mark(run->recorder, MARK_ACKED(k)));
+		run->done = k;
+	}
+	mojo_abandon(run->store);
+	run->store = NULL;
+}
+
+static void run_free(struct run *run)
+{
+	if (!run)
+		return;
+	mojo_abandon(run->store);
+	for (unsigned i = 0; i <= run->operations; i++)
+		model_free(run->snaps[i]);
+	model_free(run->now);
+	mojo_io_free(run->liar);
+	mojo_io_free(run->recorder);
+	mojo_io_free(run->disk);
+	free(run->snaps);
+	free(run->digests);
+	free(run->batch_end);
+	free(run->buf);
+	free(run);
+}
+
+/* ---- checking states ------------------------------------------------------------------------- */
+
+struct place {
+	bool made;      /* the store's making was acknowledged */
+	unsigned acked; /* operation */
+	unsigned begun;
+};
+
+static void on_mark(void *arg, uint64_t mark)
+{
+	struct place *place = arg;
+	if (mark % 2 == 0) {
+		place->begun = (unsigned)(mark / 2);
+	} else {
+		place->acked = (unsigned)(mark / 2);
+		place->made = true;
+	}
+}
+
+static struct power *power_of(struct run *run, struct place *place)
+{
+	const void *bytes;
+	size_t length;
+	*place = (struct place){ .made = run->base != NULL };
+	mojo_io_record_bytes(run->recorder, &bytes, &length);
+	return power_new(bytes, length, run->base, on_mark, place);
+}
+
+enum verdict { GOOD, NOT_OPENED, UNREADABLE, LOST, NOT_WRITABLE, NOT_KEPT, VERDICTS };
+
+static const char *const verdict_names[] = { "good",          "not opened",   "unreadable",
+					     "lost or mixed", "not writable", "not kept" };
+
+/* Everything that the store holds. */
+static int store_digest(struct run *run, struct mojo_store *store, const char *skip, uint64_t *ret_digest)
+{
+	struct mojo_version_info info;
+	uint64_t digest = 0, tree = 0;
+	int err = digest_dir(store, MOJO_ACTIVE, MOJO_ROOT_BUCKET, "", skip, run->buf, run->buf_bytes, &tree);
+	uint32_t from = 1;
+	while (!err && !(err = mojo_version_next(store, from, &info)) && !info.active) {
+		uint64_t frozen = 0;
+		err = digest_dir(store, info.version, MOJO_ROOT_BUCKET, "", NULL, run->buf, run->buf_bytes, &frozen);
+		digest += version_digest(info.version, hash_bytes(info.message, strlen(info.message)), frozen);
+		from = info.version + 1;
+	}
+	if (!err)
+		*ret_digest = digest + mix(tree + info.version);
+	return err;
+}
+
+static const char post_data[] = "written after the power came back";
+
+static enum verdict go_on(struct run *run, struct mojo_io *io, struct mojo_store *store, uint64_t digest)
+{
+	struct mojo_attr attr;
+	char back[sizeof(post_data)];
+	size_t got;
+	uint64_t again;
+	int err = mojo_mknod(store, MOJO_ROOT_BUCKET, "post", S_IFREG | 0600, 0, 1, 2, &attr);
+	if (!err)
+		err = mojo_write(store, attr.bucket, run->page_size - 7, post_data, sizeof(post_data));
+	if (!err)
+		err = mojo_sync(store);
+	int closed = mojo_close(store);
+	if (err || closed)
+		return NOT_WRITABLE;
+	err = mojo_open(io, &run->config, &store);
+	if (err)
+		return NOT_KEPT;
+	err = mojo_resolve(store, MOJO_ACTIVE, "post", &attr);
+	if (!err)
+		err = mojo_read(store, MOJO_ACTIVE, attr.bucket, run->page_size - 7, back, sizeof(back), &got);
+	if (!err && (got != sizeof(back) || memcmp(back, post_data, sizeof(back)) != 0))
+		err = -EIO;
+	if (!err)
+		err = store_digest(run, store, "post", &again);
+	mojo_abandon(store);
+	return err || again != digest ? NOT_KEPT : GOOD;
+}
+
+/* Is the state @io what it must be? It is written to. @ret_snap: the operation behind which the store stands. */
+static enum verdict check_state(struct run *run, const struct place *place, struct mojo_io *io, unsigned *ret_snap)
+{
+	struct mojo_store *store;
+	uint64_t digest;
+	run->event[0] = '\0';
+	int err = mojo_open(io, &run->config, &store);
+	if (err == -ENOENT && !place->made) { /* it may not be there yet, and can be made then */
+		err = mojo_create(io, &run->geometry, &run->config);
+		if (!err)
+			err = mojo_open(io, &run->config, &store);
+	}
+	if (err)
+		return NOT_OPENED;
+	if (store_digest(run, store, NULL, &digest) != 0) {
+		mojo_abandon(store);
+		return UNREADABLE;
+	}
+	unsigned k = place->begun;
+	while (k > place->acked && !(run->digests[k] == digest && run->batch_end[k]))
+		k--;
+	if (run->digests[k] != digest) {
+		mojo_abandon(store);
+		return LOST;
+	}
+	if (ret_snap)
+		*ret_snap = k;
+	return go_on(run, io, store, digest);
+}
+
+struct counts {
+	uint64_t states, moments, nested;
+	uint64_t verdicts[VERDICTS];
+};
+
+static void complain(struct run *run, const struct power *power, const struct place *place, uint64_t choice,
+		     enum verdict verdict)
+{
+	static char text[4000];
+	power_describe(power, text, sizeof(text));
+	print_error("%s: page size %u, operations %u acknowledged to %u begun, state %" PRIu64 ", last event: %s\n%s\n",
+		    verdict_names[verdict], run->page_size, place->acked, place->begun, choice, run->event, text);
+}
+
+/* One state; asserts that it is good unless @counts alone is to know. */
+static void try_state(struct run *run, const struct power *power, const struct place *place, struct mojo_io *io,
+		      uint64_t choice, bool quiet, struct counts *counts)
+{
+	enum verdict verdict = check_state(run, place, io, NULL);
+	mojo_io_free(io);
+	counts->states++;
+	counts->verdicts[verdict]++;
+	if (verdict != GOOD && !quiet) {
+		complain(run, power, place, choice, verdict);
+		fail_msg("a state after a loss of power is %s", verdict_names[verdict]);
+	}
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void report(const char *what, const struct counts *counts, double since)
+{
+	print_message("%s: %" PRIu64 " states at %" PRIu64 " moments", what, counts->states, counts->moments);
+	for (unsigned i = 1; i < VERDICTS; i++)
+		if (counts->verdicts[i])
+			print_message(", %" PRIu64 " %s", counts->verdicts[i], verdict_names[i]);
+	print_message(" (%.1f s)\n", seconds() - since);
+}
+
+static uint64_t setting(const char *name, uint64_t otherwise)
+{
+	const char *text = getenv(name);
+	return text && *text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+/* Under a sanitizer everything takes several times as long. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SLOWNESS 6
+#else
+#define SLOWNESS 1
+#endif
+
+static bool is_long(void)
+{
+	return setting("MOJO_TEST_LONG", 0) != 0;
+}
+
+/* ---- the tests ------------------------------------------------------------------------------- */
+
+/* All choices where there are at most @most, else so many random ones. */
+static void exhaust(struct run *run, uint64_t most, struct counts *counts, uint64_t *sampled)
+{
+	struct place place;
+	struct power *power = power_of(run, &place);
+	while (power_next(power)) {
+		uint64_t choices = power_choices(power);
+		counts->moments++;
+		for (uint64_t i = 0; i < choices && i < most; i++) {
+			struct mojo_io *io =
+				choices <= most ? power_build_choice(power, i) : power_build_random(power, i);
+			try_state(run, power, &place, io, i, false, counts);
+			*sampled += choices > most;
+		}
+	}
+	power_free(power);
+}
+
+static void every_state_of_short_work(void **state)
+{
+	static const enum op scripts[][12] = {
+		{ OP_CREATE, OP_WRITE, OP_SYNC, OP_WRITE, OP_COMMIT, OP_WRITE, OP_SYNC, OP_UNLINK, OP_SYNC },
+		{ OP_CREATE, OP_WRITE, OP_COMMIT, OP_WRITE, OP_CHECKPOINT, OP_WRITE, OP_SYNC, OP_DROP, OP_REOPEN },
+		{ OP_CREATE, OP_CREATE, OP_WRITE, OP_SYNC, OP_RENAME, OP_WRITE, OP_CRASH, OP_WRITE, OP_SYNC },
+		{ OP_CREATE, OP_WRITE, OP_CHECKPOINT, OP_TRUNCATE, OP_CHECKPOINT, OP_PUNCH, OP_CHECKPOINT, OP_WRITE,
+		  OP_SYNC },
+		{ OP_MKDIR, OP_CREATE, OP_WRITE, OP_SYNC, OP_HOLD, OP_WRITE, OP_CRASH, OP_COMMIT, OP_CHECKPOINT },
+	};
+	static const uint32_t page_sizes[] = { 4096, 65536 };
+	uint64_t most = is_long() ? 4000 : 160 / SLOWNESS, sampled = 0;
+	struct counts counts = { 0 };
+	struct dice dice = dice_new("every state of short work");
+	double since = seconds();
+	(void)state;
+	for (unsigned p = 0; p < 2; p++) {
+		for (size_t s = 0; s < sizeof(scripts) / sizeof(scripts[0]); s++) {
+			struct run *run = run_new(page_sizes[p], dice_next(&dice), NULL, NULL, 9);
+			run_work(run, scripts[s]);
+			exhaust(run, most, &counts, &sampled);
+			run_free(run);
+		}
+	}
+	report("short work", &counts, since);
+	print_message("    all of them where there were at most %" PRIu64 " at a moment; elsewhere %" PRIu64
+		      " random ones\n",
+		      most, sampled);
+}
+
+/* Work on what a loss of power left, and lose power again, during the recovery too. */
+static void lose_power_again(struct run *run, struct mojo_io *base, unsigned snap, uint64_t seed, struct counts *counts)
+{
+	struct run *next = run_new(run->page_size, seed, base, run->snaps[snap], 6);
+	struct place place;
+	run_work(next, NULL);
+	struct power *power = power_of(next, &place);
+	while (power_next(power)) {
+		counts->moments++;
+		try_state(next, power, &place, power_build_random(power, 1), 1, false, counts);
+		uint64_t choice = dice_next(&next->dice);
+		try_state(next, power, &place, power_build_random(power, choice), choice, false, counts);
+		counts->nested += 2;
+	}
+	power_free(power);
+	run_free(next);
+}
+
+static uint64_t count_events(struct run *run, enum mojo_io_event_kind kind)
+{
+	struct mojo_io_event event;
+	const void *bytes;
+	size_t length, offset = 0;
+	uint64_t count = 0;
+	mojo_io_record_bytes(run->recorder, &bytes, &length);
+	while (!mojo_io_event_next(bytes, length, &offset, &event))
+		count += event.kind == kind;
+	return count;
+}
+
+/* About @states of them, spread over a recording. */
+static void sample(struct run *run, uint64_t states, bool quiet, bool nested, struct counts *counts)
+{
+	struct place place;
+	struct power *power = power_of(run, &place);
+	uint64_t moments = power_moments(power), all = 0;
+	while (power_next(power)) {
+		/* So many here that the whole comes out right; which moments get one more is chance. */
+		uint64_t wanted = states / moments + (dice_next(&run->dice) % moments < states % moments);
+		counts->moments += wanted != 0;
+		for (uint64_t i = 0; i < wanted; i++, all++) {
+			uint64_t choice = dice_below(&run->dice, 10) ? dice_next(&run->dice) : i % 2;
+			struct mojo_io *io = power_build_random(power, choice), *base = NULL;
+			unsigned snap;
+			if (nested && all % 250 == 0) {
+				assert_ok(mojo_io_memory_clone(io, &base));
+				struct mojo_io *look;
+				assert_ok(mojo_io_memory_clone(io, &look));
+				if (place.made && check_state(run, &place, look, &snap) == GOOD)
+					lose_power_again(run, base, snap, choice, counts);
+				mojo_io_free(look);
+				mojo_io_free(base);
+			}
+			try_state(run, power, &place, io, choice, quiet, counts);
+		}
+	}
+	power_free(power);
+}
+
+static void states_of_long_work(void **state)
+{
+	uint64_t target = setting("MOJO_TEST_STATES", is_long() ? 1000000 : 15000 / SLOWNESS);
+	struct counts counts = { 0 };
+	struct dice dice = dice_new("states of long work");
+	double since = seconds();
+	unsigned runs = 0;
+	uint64_t rolled = 0, recycled = 0, punched = 0, operations = 0;
+	(void)state;
+	for (; counts.states < target; runs++) {
+		unsigned length = runs % 4 == 3 ? 200 : runs % 3 == 2 ? 1000 : 3000;
+		struct run *run = run_new(runs % 3 == 2 ? 65536 : 4096, dice_next(&dice), NULL, NULL, length);
+		run_work(run, NULL);
+		uint64_t left = target - counts.states;
+		sample(run, left < 1000 ? left + 20 : 1000, false, true, &counts);
+		rolled += run->rolled;
+		recycled += count_events(run, MOJO_IO_EVENT_RENAME);
+		punched += count_events(run, MOJO_IO_EVENT_PUNCH);
+		operations += run->done;
+		run_free(run);
+	}
+	report("long work", &counts, since);
+	print_message("    %u recordings of %" PRIu64 " operations, %" PRIu64 " chunks begun, %" PRIu64
+		      " times one recycled, %" PRIu64 " holes punched, %" PRIu64 " states after a second loss\n",
+		      runs, operations, rolled, recycled, punched, counts.nested);
+	assert_true(rolled && recycled && punched && counts.nested);
+}
+
+/* ---- controls: what the harness must catch ---------------------------------------------------- */
+
+/* An io whose flushes, of files or of directories, say that they were done and were not. */
+struct liar {
+	struct mojo_io base;
+	struct mojo_io_ops ops;
+	struct mojo_io *inner; /* borrowed */
+};
+
+static struct mojo_io *behind(struct mojo_io *io)
+{
+	return ((struct liar *)io)->inner;
+}
+
+static int liar_open(struct mojo_io *io, const char *path, int flags, struct mojo_io_file **ret_file)
+{
+	return behind(io)->ops->open(behind(io), path, flags, ret_file);
+}
+
+static int liar_mkdir(struct mojo_io *io, const char *path)
+{
+	return behind(io)->ops->mkdir(behind(io), path);
+}
+
+static int liar_rename(struct mojo_io *io, const char *from, const char *to)
+{
+	return behind(io)->ops->rename(behind(io), from, to);
+}
+
+static int liar_unlink(struct mojo_io *io, const char *path)
+{
+	return behind(io)->ops->unlink(behind(io), path);
+}
+
+static int honest_flush_dir(struct mojo_io *io, const char *path)
+{
+	return behind(io)->ops->flush_dir(behind(io), path);
+}
+
+static int liar_list(struct mojo_io *io, const char *path, mojo_io_list_fn *fn, void *arg)
+{
+	return behind(io)->ops->list(behind(io), path, fn, arg);
+}
+
+static int liar_space(struct mojo_io *io, struct mojo_io_space *ret_space)
+{
+	return behind(io)->ops->space(behind(io), ret_space);
+}
+
+static int64_t liar_now_ns(struct mojo_io *io)
+{
+	return behind(io)->ops->now_ns(behind(io));
+}
+
+static int liar_random(struct mojo_io *io, void *buf, size_t length)
+{
+	return behind(io)->ops->random(behind(io), buf, length);
+}
+
+static void liar_free(struct mojo_io *io)
+{
+	free(io);
+}
+
+static int no_flush(struct mojo_io_file *file)
+{
+	(void)file;
+	return 0;
+}
+
+static int no_flush_dir(struct mojo_io *io, const char *path)
+{
+	(void)io;
+	(void)path;
+	return 0;
+}
+
+static void add_liar(struct run *run, bool files, bool dirs)
+{
+	struct liar *liar = calloc(1, sizeof(*liar));
+	assert_non_null(liar);
+	liar->inner = run->recorder;
+	liar->ops = *run->recorder->ops; /* what takes a file goes straight through */
+	liar->ops.open = liar_open;
+	liar->ops.mkdir = liar_mkdir;
+	liar->ops.rename = liar_rename;
+	liar->ops.unlink = liar_unlink;
+	liar->ops.flush_dir = dirs ? no_flush_dir : honest_flush_dir;
+	liar->ops.list = liar_list;
+	liar->ops.space = liar_space;
+	liar->ops.now_ns = liar_now_ns;
+	liar->ops.random = liar_random;
+	liar->ops.free = liar_free;
+	if (files)
+		liar->ops.flush = no_flush;
+	liar->base.ops = &liar->ops;
+	run->liar = &liar->base;
+}
+
+static void an_io_that_drops_flushes_shows_losses(void **state)
+{
+	struct dice dice = dice_new("an io that drops flushes");
+	(void)state;
+	for (unsigned which = 0; which < 3; which++) {
+		static const char *const names[] = { "control, flushes of files dropped",
+						     "control, flushes of directories dropped",
+						     "control, none dropped" };
+		struct counts counts = { 0 };
+		double since = seconds();
+		for (unsigned i = 0; i < 2; i++) {
+			struct run *run = run_new(i ? 65536 : 4096, dice_next(&dice), NULL, NULL, i ? 80 : 500);
+			add_liar(run, which == 0, which == 1);
+			run_work(run, NULL);
+			sample(run, 150, true, false, &counts);
+			run_free(run);
+		}
+		report(names[which], &counts, since);
+		uint64_t bad = counts.states - counts.verdicts[GOOD];
+		if (which == 2)
+			assert_int_equal(bad, 0);
+		else
+			assert_true(bad > counts.states / 20);
+	}
+}
+
+static void a_wrong_model_is_noticed(void **state)
+{
+	struct dice dice = dice_new("a wrong model");
+	unsigned expected = 0, states = 0;
+	(void)state;
+	for (unsigned which = 0; which < 2; which++) {
+		struct run *run = run_new(4096, dice_next(&dice), NULL, NULL, 150);
+		unsigned last = run->operations, changed = 0;
+		run_work(run, NULL);
+		uint64_t *right = malloc((last + 1) * sizeof(*right));
+		assert_non_null(right);
+		memcpy(right, run->digests, (last + 1) * sizeof(*right));
+		if (which == 0) { /* one byte of one file, in every snapshot that shares its content */
+			struct item *item = NULL;
+			for (unsigned k = last; k > 0 && !item; k--)
+				for (unsigned i = 0; i < run->snaps[k]->count && !item; i++)
+					if (run->snaps[k]->items[i].content && run->snaps[k]->items[i].content->size)
+						item = &run->snaps[k]->items[i];
+			assert_non_null(item);
+			item->content->data[item->content->size / 2] ^= 1;
+			item->content->hash = hash_bytes(item->content->data, item->content->size);
+		} else { /* one version, wherever it is kept */
+			uint32_t version = 0;
+			for (unsigned k = 0; k <= last; k++) {
+				struct model *snap = run->snaps[k];
+				if (!version && snap->frozen_count)
+					version = snap->frozen[0].version;
+				for (unsigned i = 0; i < snap->frozen_count; i++)
+					if (version && snap->frozen[i].version == version)
+						snap->frozen[i].tree ^= 1;
+			}
+			assert_int_not_equal(version, 0);
+		}
+		for (unsigned k = 0; k <= last; k++) {
+			run->digests[k] = model_digest(run->snaps[k]);
+			changed += run->digests[k] != right[k];
+		}
+		assert_int_not_equal(changed, 0);
+		struct place place;
+		struct power *power = power_of(run, &place);
+		while (power_next(power)) {
+			uint64_t choice = dice_next(&dice);
+			struct mojo_io *one = power_build_random(power, choice),
+				       *two = power_build_random(power, choice);
+			uint64_t *wrong = run->digests;
+			unsigned snap;
+			run->digests = right;
+			assert_int_equal(check_state(run, &place, one, &snap), GOOD);
+			run->digests = wrong;
+			enum verdict verdict = check_state(run, &place, two, NULL);
+			assert_int_equal(verdict, right[snap] == wrong[snap] ? GOOD : LOST);
+			expected += right[snap] != wrong[snap];
+			states++;
+			mojo_io_free(one);
+			mojo_io_free(two);
+		}
+		power_free(power);
+		free(right);
+		run_free(run);
+	}
+	print_message("control, wrong models: %u of %u states noticed, as many as there were\n", expected, states);
+	assert_true(expected > 20);
+}
+
+/* ---- the recorder and the power themselves ---------------------------------------------------- */
+
+struct names {
+	char list[32][64];
+	unsigned count;
+};
+
+static int take_name(void *arg, const char *name)
+{
+	struct names *names = arg;
+	assert_true(names->count < 32 && strlen(name) < 64);
+	strcpy(names->list[names->count++], name);
+	return 0;
+}
+
+/* Both hold the same files, in "" and below "chunks". */
+static void assert_same_disk(struct mojo_io *a, struct mojo_io *b)
+{
+	static const char *const dirs[] = { "", "chunks" };
+	for (unsigned d = 0; d < 2; d++) {
+		struct names x = { .count = 0 }, y = { .count = 0 };
+		int err = a->ops->list(a, dirs[d], take_name, &x);
+		assert_int_equal(b->ops->list(b, dirs[d], take_name, &y), err);
+		assert_int_equal(x.count, y.count);
+		for (unsigned i = 0; i < x.count; i++) {
+			char path[80];
+			void *left, *right;
+			size_t left_length, right_length;
+			snprintf(path, sizeof(path), "%s%s%s", dirs[d], d ? "/" : "", x.list[i]);
+			if (!strcmp(path, "chunks"))
+				continue;
+			assert_ok(mojo_io_memory_load(a, path, &left, &left_length));
+			assert_ok(mojo_io_memory_load(b, path, &right, &right_length));
+			assert_int_equal(left_length, right_length);
+			assert_memory_equal(left, right, left_length);
+			free(left);
+			free(right);
+		}
+	}
+}
+
+static void whole_recording_is_the_disk(void **state)
+{
+	struct dice dice = dice_new("the whole recording is the disk");
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct run *run = run_new(i ? 65536 : 4096, dice_next(&dice), NULL, NULL, i ? 700 : 2500);
+		struct place place;
+		run_work(run, NULL);
+		assert_true(run->rolled > 1);
+		struct power *power = power_of(run, &place);
+		while (power_next(power))
+			;
+		struct mojo_io *whole = power_build_random(power, 0);
+		assert_same_disk(run->disk, whole);
+		assert_int_equal(place.begun, run->operations);
+		mojo_io_free(whole);
+		power_free(power);
+		run_free(run);
+	}
+}
+
+static void put_at(struct mojo_io *io, struct mojo_io_file *file, uint64_t offset, size_t length, uint64_t tag)
+{
+	uint8_t *buf = malloc(length);
+	assert_non_null(buf);
+	bench_fill(buf, length, tag);
+	struct iovec vector[2] = { { buf, length / 3 }, { buf + length / 3, length - length / 3 } };
+	assert_ok(io->ops->write(file, vector, 2, offset));
+	free(buf);
+}
+
+static void flushed_is_there_and_the_rest_may_be(void **state)
+{
+	struct mojo_io *disk, *io, *left;
+	struct mojo_io_file *file;
+	const void *bytes;
+	size_t length, got;
+	void *data;
+	(void)state;
+	assert_ok(mojo_io_memory(&disk));
+	assert_ok(mojo_io_record(disk, -1, &io));
+	assert_ok(io->ops->mkdir(io, "chunks"));
+	assert_ok(io->ops->flush_dir(io, ""));
+	assert_ok(io->ops->open(io, "chunks/a", MOJO_IO_WRITE | MOJO_IO_CREATE, &file));
+	put_at(io, file, 0, 4096, 1);
+	assert_ok(io->ops->flush(file));
+	assert_ok(io->ops->flush_dir(io, "chunks"));
+	put_at(io, file, 512, 1024, 2);
+	assert_ok(io->ops->rename(io, "chunks/a", "chunks/b"));
+	assert_int_equal(io->ops->unlink(io, "chunks/none"), -ENOENT);
+	io->ops->close(file);
+	mojo_io_record_bytes(io, &bytes, &length);
+	struct power *power = power_new(bytes, length, NULL, NULL, NULL);
+	while (power_next(power))
+		;
+	/* The write of two sectors in 4 ways, times the rename. Its size was there before. */
+	assert_int_equal(power_choices(power), 8);
+	unsigned seen[2][4] = { { 0 } };
+	for (uint64_t choice = 0; choice < 8; choice++) {
+		uint8_t before[4096], after[1024];
+		bench_fill(before, sizeof(before), 1);
+		bench_fill(after, sizeof(after), 2);
+		left = power_build_choice(power, choice);
+		unsigned renamed = mojo_io_memory_load(left, "chunks/a", &data, &got) == -ENOENT;
+		if (renamed)
+			assert_ok(mojo_io_memory_load(left, "chunks/b", &data, &got));
+		else
+			assert_int_equal(left->ops->unlink(left, "chunks/b"), -ENOENT);
+		assert_int_equal(got, 4096);
+		unsigned first = !memcmp((uint8_t *)data + 512, after, 512);
+		unsigned second = !memcmp((uint8_t *)data + 1024, after + 512, 512);
+		assert_memory_equal((uint8_t *)data + 512, (first ? after : before + 512), 512);
+		assert_memory_equal((uint8_t *)data + 1024, (second ? after + 512 : before + 1024), 512);
+		assert_memory_equal(data, before, 512);
+		assert_memory_equal((uint8_t *)data + 1536, before + 1536, 4096 - 1536);
+		seen[renamed][first * 2 + second]++;
+		free(data);
+		mojo_io_free(left);
+	}
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(seen[i / 4][i % 4], 1);
+	left = power_build_random(power, 1);
+	assert_ok(mojo_io_memory_load(left, "chunks/a", &data, &got));
+	free(data);
+	mojo_io_free(left);
+	power_free(power);
+	mojo_io_free(io);
+	mojo_io_free(disk);
+}
+
+/* A disk on which somebody writes while a flush is under way. */
+struct busy {
+	struct liar liar;
+	struct mojo_io *recorder;
+	struct mojo_io_file *file;
+};
+
+static struct busy *the_busy; /* a flush is told only of the file */
+
+static int busy_flush(struct mojo_io_file *file)
+{
+	struct busy *busy = the_busy;
+	the_busy = NULL;
+	if (busy)
+		put_at(busy->recorder, busy->file, 4096, 4096, 6);
+	return busy ? busy->liar.inner->ops->flush(file) : 0;
+}
+
+static void what_is_written_during_a_flush_may_be_lost(void **state)
+{
+	struct mojo_io *disk, *left;
+	struct busy busy = { .liar.ops = { 0 } };
+	const void *bytes;
+	size_t length, got;
+	void *data;
+	(void)state;
+	assert_ok(mojo_io_memory(&disk));
+	busy.liar.inner = disk;
+	busy.liar.ops = *disk->ops;
+	busy.liar.ops.open = liar_open;
+	busy.liar.ops.flush_dir = honest_flush_dir;
+	busy.liar.ops.flush = busy_flush;
+	busy.liar.base.ops = &busy.liar.ops;
+	assert_ok(mojo_io_record(&busy.liar.base, -1, &busy.recorder));
+	assert_ok(busy.recorder->ops->open(busy.recorder, "a", MOJO_IO_WRITE | MOJO_IO_CREATE, &busy.file));
+	assert_ok(busy.recorder->ops->flush_dir(busy.recorder, ""));
+	put_at(busy.recorder, busy.file, 0, 4096, 5);
+	the_busy = &busy;
+	assert_ok(busy.recorder->ops->flush(busy.file));
+	busy.recorder->ops->close(busy.file);
+	mojo_io_record_bytes(busy.recorder, &bytes, &length);
+	struct power *power = power_new(bytes, length, NULL, NULL, NULL);
+	while (power_next(power))
+		;
+	for (uint64_t seed = 0; seed < 2; seed++) {
+		left = power_build_random(power, seed);
+		assert_ok(mojo_io_memory_load(left, "a", &data, &got));
+		assert_int_equal(got, seed ? 4096 : 8192);
+		free(data);
+		mojo_io_free(left);
+	}
+	power_free(power);
+	mojo_io_free(busy.recorder);
+	mojo_io_free(disk);
+}
+
+#define THREADS 4u
+
+struct worker {
+	struct mojo_io *io;
+	unsigned number;
+	pthread_t thread;
+};
+
+static void *record_work(void *arg)
+{
+	struct worker *worker = arg;
+	struct mojo_io *io = worker->io;
+	struct dice dice = { worker->number };
+	struct mojo_io_file *file;
+	char path[32];
+	snprintf(path, sizeof(path), "chunks/%u", worker->number);
+	if (io->ops->open(io, path, MOJO_IO_WRITE | MOJO_IO_CREATE, &file) != 0)
+		return (void *)"cannot open";
+	for (unsigned i = 0; i < 300; i++) {
+		uint8_t buf[3000];
+		bench_fill(buf, sizeof(buf), worker->number * 1000 + i);
+		struct iovec vector = { buf, 1 + dice_below(&dice, sizeof(buf)) };
+		if (io->ops->write(file, &vector, 1, dice_below(&dice, 100000)) != 0 ||
+		    (i % 10 == 0 && io->ops->flush(file) != 0) ||
+		    (i % 50 == 0 && io->ops->punch(file, dice_below(&dice, 50000), 5000) != 0) ||
+		    (i % 90 == 0 && mojo_io_record_mark(io, worker->number * 1000 + i) != 0))
+			return (void *)"an operation failed";
+	}
+	io->ops->close(file);
+	return NULL;
+}
+
+static void threads_are_recorded_whole(void **state)
+{
+	struct worker workers[THREADS];
+	struct mojo_io *disk, *io;
+	FILE *file = tmpfile();
+	(void)state;
+	assert_non_null(file);
+	assert_ok(mojo_io_memory(&disk));
+	assert_ok(mojo_io_record(disk, fileno(file), &io));
+	assert_ok(io->ops->mkdir(io, "chunks"));
+	for (unsigned i = 0; i < THREADS; i++) {
+		workers[i] = (struct worker){ .io = io, .number = i };
+		assert_ok(pthread_create(&workers[i].thread, NULL, record_work, &workers[i]));
+	}
+	for (unsigned i = 0; i < THREADS; i++) {
+		void *result;
+		assert_ok(pthread_join(workers[i].thread, &result));
+		assert_null(result);
+	}
+	assert_ok(mojo_io_record_status(io));
+	long length = ftell(file) >= 0 && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+	assert_true(length > 0);
+	uint8_t *bytes = malloc((size_t)length);
+	assert_non_null(bytes);
+	rewind(file);
+	assert_int_equal(fread(bytes, 1, (size_t)length, file), length);
+
+	struct mojo_io_event event;
+	size_t offset = 0;
+	unsigned begun = 0, ended = 0, marks = 0;
+	int err;
+	while (!(err = mojo_io_event_next(bytes, (size_t)length, &offset, &event))) {
+		begun += event.operation && event.kind != MOJO_IO_EVENT_END;
+		ended += event.kind == MOJO_IO_EVENT_END;
+		marks += event.kind == MOJO_IO_EVENT_MARK;
+	}
+	assert_int_equal(err, -ENOENT);
+	assert_int_equal(offset, length);
+	assert_int_equal(begun, ended);
+	assert_int_equal(marks, THREADS * 4);
+	struct power *power = power_new(bytes, (size_t)length, NULL, NULL, NULL);
+	while (power_next(power))
+		;
+	struct mojo_io *whole = power_build_random(power, 0);
+	assert_same_disk(disk, whole);
+	mojo_io_free(whole);
+	power_free(power);
+	mojo_io_free(io);
+	mojo_io_free(disk);
+	free(bytes);
+	fclose(file);
+}
+
+static void a_recording_that_fails_changes_nothing_else(void **state)
+{
+	struct mojo_io *disk, *io;
+	struct mojo_io_file *file;
+	FILE *full = fopen("/dev/full", "w");
+	int fds[2];
+	(void)state;
+	assert_ok(mojo_io_memory(&disk));
+	if (full) {
+		assert_errno(mojo_io_record(disk, fileno(full), &io), ENOSPC);
+		fclose(full);
+	}
+	assert_ok(pipe(fds));
+	assert_ok(mojo_io_record(disk, fds[1], &io));
+	close(fds[1]);
+	assert_ok(io->ops->open(io, "a", MOJO_IO_WRITE | MOJO_IO_CREATE, &file));
+	put_at(io, file, 0, 100, 1);
+	assert_ok(io->ops->flush(file));
+	io->ops->close(file);
+	assert_errno(mojo_io_record_status(io), EBADF);
+	assert_errno(mojo_io_record_mark(io, 1), EBADF);
+	close(fds[0]);
+	void *data;
+	size_t length;
+	assert_ok(mojo_io_memory_load(disk, "a", &data, &length));
+	assert_int_equal(length, 100);
+	free(data);
+	mojo_io_free(io);
+	mojo_io_free(disk);
+}
+
+static void a_broken_recording_is_told(void **state)
+{
+	struct mojo_io *disk, *io;
+	struct mojo_io_event event;
+	const void *bytes;
+	size_t length;
+	(void)state;
+	assert_ok(mojo_io_memory(&disk));
+	assert_ok(mojo_io_record(disk, -1, &io));
+	assert_ok(io->ops->mkdir(io, "chunks"));
+	assert_errno(io->ops->rename(io, "none", "other"), ENOENT);
+	mojo_io_record_bytes(io, &bytes, &length);
+	for (size_t cut = 0; cut <= length; cut++) {
+		size_t offset = 0;
+		int err;
+		while (!(err = mojo_io_event_next(bytes, cut, &offset, &event)))
+			;
+		assert_int_equal(err, -ENOENT);
+		assert_true(offset <= cut);
+	}
+	uint8_t *wrong = malloc(length);
+	assert_non_null(wrong);
+	for (size_t at = 0; at < length; at++) { /* nothing is read that is not there */
+		size_t offset = 0;
+		memcpy(wrong, bytes, length);
+		wrong[at] ^= 0xff;
+		while (!mojo_io_event_next(wrong, length, &offset, &event))
+			assert_true(offset <= length);
+	}
+	free(wrong);
+	mojo_io_free(io);
+	mojo_io_free(disk);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_broken_recording_is_told),
+		cmocka_unit_test(a_recording_that_fails_changes_nothing_else),
+		cmocka_unit_test(threads_are_recorded_whole),
+		cmocka_unit_test(flushed_is_there_and_the_rest_may_be),
+		cmocka_unit_test(what_is_written_during_a_flush_may_be_lost),
+		cmocka_unit_test(whole_recording_is_the_disk),
+		cmocka_unit_test(an_io_that_drops_flushes_shows_losses),
+		cmocka_unit_test(a_wrong_model_is_noticed),
+		cmocka_unit_test(every_state_of_short_work),
+		cmocka_unit_test(states_of_long_work),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
