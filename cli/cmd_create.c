@@ -90,22 +90,6 @@ static const struct argp argp = {
 	.children = children,
 };
 
-/* The name of a directory just made is to survive a crash as what is in it does. */
-static void flush_parent(const char *directory)
-{
-	char *parent;
-	int fd;
-
-	if (asprintf(&parent, "%s/..", directory) < 0)
-		return;
-	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	free(parent);
-	if (fd < 0)
-		return; /* not readable by this user: then the host's own pace must do */
-	fsync(fd);
-	close(fd);
-}
-
 /* Keeps the last error back, in *@arg: there may be something better to say. */
 static void on_event(void *arg, enum mojo_severity severity, const char *text)
 {
@@ -203,8 +187,6 @@ static int run(int argc, char **argv)
 			rmdir(arguments.store);
 		return CMD_FAILED;
 	}
-	if (is_made)
-		flush_parent(arguments.store);
 	return print_store(&arguments) == 0 ? CMD_OK : CMD_FAILED;
 }
 

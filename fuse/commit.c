@@ -329,7 +329,7 @@ void commit_seek(struct commit *commit, fuse_req_t req, uint32_t bucket, uint64_
 uint32_t commit_last(struct commit *commit, pid_t pid)
 {
 	struct mojo_version_info version;
-	struct mojo_info info;
+	uint32_t active;
 	uint32_t last = 0;
 
 	pthread_mutex_lock(&commit->lock);
@@ -338,11 +338,12 @@ uint32_t commit_last(struct commit *commit, pid_t pid)
 			last = commit->made[i].version;
 	}
 	pthread_mutex_unlock(&commit->lock);
-	if (last || mojo_info(tree_store(commit->tree), &info) != 0)
+	if (last)
 		return last;
+	active = mojo_active_version(tree_store(commit->tree));
 
 	/* The newest frozen one is nearly always the one before the active; versions may have been dropped. */
-	if (info.active_version > 1 && tree_version(commit->tree, info.active_version - 1, &version) == 0)
+	if (active > 1 && tree_version(commit->tree, active - 1, &version) == 0)
 		return version.version;
 	for (uint32_t from = 1; mojo_version_next(tree_store(commit->tree), from, &version) == 0 && !version.active;
 	     from = version.version + 1)

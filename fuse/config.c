@@ -23,12 +23,13 @@ static const struct setting {
 	[CONFIG_CHECKPOINT_SIZE] = { "checkpoint-size", "engine", KIND_SIZE, 1ull << 20, 1ull << 40 },
 	[CONFIG_COMMIT_INTERVAL] = { "commit-interval", "engine", KIND_NUMBER, 1, 86400 },
 	[CONFIG_LIST_VERSIONS] = { "list-versions", "mount", KIND_SWITCH, 0, 1 },
+	[CONFIG_DURABLE_UNLINK] = { "durable-unlink", "mount", KIND_SWITCH, 0, 1 },
 };
 
 void config_defaults(struct config *ret_config)
 {
 	memset(ret_config, 0, sizeof(*ret_config));
-	ret_config->list_versions = true;
+	ret_config->list_versions = ret_config->durable_unlink = true;
 }
 
 static bool is_same_name(const char *name, size_t length, const char *wanted)
@@ -54,6 +55,11 @@ enum config_key config_find(const char *name, size_t length)
 const char *config_name(enum config_key key)
 {
 	return settings[key].name;
+}
+
+bool config_is_switch(enum config_key key)
+{
+	return settings[key].kind == KIND_SWITCH;
 }
 
 /* "16K" -> 16384; false if @text is not a number, or too large a one. */
@@ -166,6 +172,9 @@ static void store(struct config *config, enum config_key key, uint64_t number)
 		break;
 	case CONFIG_LIST_VERSIONS:
 		config->list_versions = number;
+		break;
+	case CONFIG_DURABLE_UNLINK:
+		config->durable_unlink = number;
 		break;
 	case CONFIG_KEYS:
 		break;

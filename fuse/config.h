@@ -24,6 +24,7 @@ enum config_key {
 	CONFIG_CHECKPOINT_SIZE,
 	CONFIG_COMMIT_INTERVAL,
 	CONFIG_LIST_VERSIONS,
+	CONFIG_DURABLE_UNLINK,
 	CONFIG_KEYS
 };
 
@@ -36,8 +37,9 @@ struct config {
 	uint64_t cache_bytes;
 	uint64_t checkpoint_bytes;
 	uint32_t commit_seconds;
-	/* Of what the mount shows. */
+	/* Of what the mount shows, and promises. */
 	bool list_versions;
+	bool durable_unlink;
 	bool given[CONFIG_KEYS]; /* by the command line */
 };
 
@@ -47,6 +49,9 @@ void config_defaults(struct config *ret_config);
 /* config_find - the key called @name, of which @length bytes count; CONFIG_KEYS if there is none. */
 enum config_key config_find(const char *name, size_t length);
 const char *config_name(enum config_key key);
+
+/* config_is_switch - is its value yes or no, and may be left out for yes? */
+bool config_is_switch(enum config_key key);
 
 /*
  * config_set - set one from the command line; the last one given holds.

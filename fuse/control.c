@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../src/io_record.h"
 #include "control.h"
 
 #define PREFIX        "user.mojofs."
@@ -175,9 +176,7 @@ static int get_version_root(const struct control *control, struct tree_node node
 int control_get(const struct control *control, struct tree_node node, const char *name, pid_t pid, char **ret_value,
 		size_t *ret_length)
 {
-	struct mojo_info info;
 	uint64_t first;
-	int error;
 
 	/* The kernel asks for these when it was told of ACLs (mount_init()), and wants to hear that there are none. */
 	if (strncmp(name, ACL_PREFIX, sizeof(ACL_PREFIX) - 1) == 0)
@@ -193,8 +192,7 @@ int control_get(const struct control *control, struct tree_node node, const char
 	if (strcmp(name, "version") == 0) {
 		if (tree_is_frozen(node))
 			return give_number(node.version, ret_value, ret_length);
-		error = mojo_info(tree_store(control->tree), &info);
-		return error ? error : give_number(info.active_version, ret_value, ret_length);
+		return give_number(mojo_active_version(tree_store(control->tree)), ret_value, ret_length);
 	}
 	if (is_root(node))
 		return get_root(control, name, pid, ret_value, ret_length);
@@ -237,11 +235,28 @@ int control_list(const struct control *control, struct tree_node node, char **re
 	return 0;
 }
 
+/* Put the number @value into the recording. A positive errno. */
+static int set_mark(const struct control *control, const char *value, size_t length)
+{
+	char text[24] = "";
+	uint64_t mark;
+
+	if (length > 0 && length < sizeof(text))
+		memcpy(text, value, length);
+	if (!numbered(text, "", &mark))
+		return EINVAL;
+	return -mojo_io_record_mark(control->recorder, mark);
+}
+
 void control_set(const struct control *control, fuse_req_t req, struct tree_node node, const char *name,
 		 const char *value, size_t length)
 {
 	int error = 0;
 
+	if (control->recorder && is_root(node) && strcmp(name, PREFIX "mark") == 0) {
+		fuse_reply_err(req, set_mark(control, value, length));
+		return;
+	}
 	if (tree_is_frozen(node))
 		error = EROFS;
 	else if (strncmp(name, PREFIX, PREFIX_LENGTH) != 0)

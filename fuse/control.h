@@ -9,6 +9,7 @@
  *     state         JSON: what report_state_to_json() says, the requests counted included
  *     requests      JSON: the requests counted
  *     versions.N    JSON: versions from N on, as many as fit
+ *     mark          set, while the store is recorded (--record): put this number into the recording
  *   on a file or directory, active or frozen
  *     bucket, version
  *     map.P         JSON: pages with content from P on, as many as fit (files only)
@@ -36,7 +37,8 @@ struct control { /* everything borrowed */
 	struct commit *commit;
 	struct mount *mount;
 	struct counters *counters;
-	const char *store; /* canonical path */
+	const char *store;        /* canonical path */
+	struct mojo_io *recorder; /* NULL: nothing is recorded */
 };
 
 /*

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "../src/io.h"
+#include "../src/io_record.h"
 #include "../src/mojo.h"
 #include "commit.h"
 #include "config.h"
@@ -51,14 +52,17 @@ struct program {
 	struct config config;
 	struct fuse_args args; /* for libfuse; owned */
 	char *config_file;     /* owned; NULL: CONFIG_FILE */
+	char *record_file;     /* owned; NULL: nothing is recorded */
 	const char *store_given, *point_given;
 	bool foreground, debug, read_only, no_create;
 
 	/* what came of it */
-	char *store_path; /* owned, canonical; the directory may not exist yet */
-	char *point;      /* owned, canonical */
-	char *owner;      /* owned; who has the store, for others */
-	struct mojo_io *io;
+	char *store_path;     /* owned, canonical; the directory may not exist yet */
+	char *point;          /* owned, canonical */
+	char *owner;          /* owned; who has the store, for others */
+	struct mojo_io *host; /* the host's file system */
+	struct mojo_io *io;   /* what the store is on: that, or what records it */
+	int record_fd;        /* -1: nothing is recorded */
 	struct mojo_store *store;
 	struct tree *tree;
 	struct mount *mount;
@@ -143,6 +147,9 @@ static void print_help(void)
 	       "                              though nobody asked; default 5\n"
 	       "      --list-versions         show @v1, @v2 ... in listings of the root; default\n"
 	       "      --no-list-versions      do not; they are there all the same\n"
+	       "      --durable-unlink        a rollback journal of SQLite is gone for good when its\n"
+	       "                              removal is answered; default\n"
+	       "      --no-durable-unlink     it may come back after a loss of power, as on ext4\n"
 	       "  -r, --read-only             the same as -o ro\n"
 	       "  -o OPTION[,OPTION]...       mount options: ro, allow_other, allow_root, noatime ...\n"
 	       "                              and those above: -o cache-size=64M\n"
@@ -150,6 +157,7 @@ static void print_help(void)
 	       "      --config=FILE           settings; default " CONFIG_FILE ", if it exists\n"
 	       "  -f, --foreground            stay in the foreground; messages go to stderr\n"
 	       "  -d, --debug                 the same, and show every request\n"
+	       "      --record=FILE           for testing: append to FILE all that is written to the store\n"
 	       "  -h, --help                  show this help\n"
 	       "  -V, --version               show the version\n"
 	       "\n"
@@ -241,11 +249,21 @@ static int set(struct program *program, enum config_key key, const char *value)
 	return config_set(&program->config, key, value, why) ? usage_error("%s", why) : 0;
 }
 
-static int set_config_file(struct program *program, const char *path)
+static int set_file(char **file, const char *path)
 {
-	free(program->config_file);
-	program->config_file = strdup(path);
-	return program->config_file ? 0 : -ENOMEM;
+	free(*file);
+	*file = strdup(path);
+	return *file ? 0 : -ENOMEM;
+}
+
+/* The switch whose name follows the "no-" of @option; CONFIG_KEYS if there is none. */
+static enum config_key find_negated(const char *option)
+{
+	enum config_key key = CONFIG_KEYS;
+
+	if (strncmp(option, "no-", 3) == 0 || strncmp(option, "no_", 3) == 0)
+		key = config_find(option + 3, strlen(option + 3));
+	return key != CONFIG_KEYS && config_is_switch(key) ? key : CONFIG_KEYS;
 }
 
 /* One of the options in -o: fuse_opt_parse()'s callback. 1 keeps it for libfuse, 0 does not. */
@@ -261,15 +279,17 @@ static int take_option(void *data, const char *option, int opt_key, struct fuse_
 		return 1; /* the program's name */
 	if (key != CONFIG_KEYS)
 		return set(program, key, value) ? -1 : 0;
-	if (strcmp(option, "no-list-versions") == 0 || strcmp(option, "no_list_versions") == 0)
-		return set(program, CONFIG_LIST_VERSIONS, "no") ? -1 : 0;
+	key = find_negated(option);
+	if (key != CONFIG_KEYS)
+		return set(program, key, "no") ? -1 : 0;
 	if (strcmp(option, "no-create") == 0 || strcmp(option, "no_create") == 0) {
 		program->no_create = true;
 		return 0;
 	}
-	if (length == strlen("config") && strncmp(option, "config", length) == 0 && value && *value) {
-		return set_config_file(program, value) ? -1 : 0;
-	}
+	if (length == strlen("config") && strncmp(option, "config", length) == 0 && value && *value)
+		return set_file(&program->config_file, value) ? -1 : 0;
+	if (length == strlen("record") && strncmp(option, "record", length) == 0 && value && *value)
+		return set_file(&program->record_file, value) ? -1 : 0;
 	if (strcmp(option, "debug") == 0) {
 		program->debug = program->foreground = true;
 		return 1;
@@ -289,15 +309,25 @@ static int take_option(void *data, const char *option, int opt_key, struct fuse_
 	return -1;
 }
 
-enum { OPTION_NO_CREATE = 256, OPTION_NO_LIST_VERSIONS, OPTION_CONFIG, OPTION_SETTING };
+enum {
+	OPTION_NO_CREATE = 256,
+	OPTION_NO_LIST_VERSIONS,
+	OPTION_NO_DURABLE_UNLINK,
+	OPTION_CONFIG,
+	OPTION_RECORD,
+	OPTION_SETTING
+};
 
 /* 0, 1 when all is said and done, or -EINVAL. */
 static int parse_arguments(struct program *program, int argc, char **argv)
 {
-	struct option options[9 + CONFIG_KEYS + 1] = {
+	enum { PLAIN = 11 };
+	struct option options[PLAIN + CONFIG_KEYS + 1] = {
 		{ "no-create", no_argument, NULL, OPTION_NO_CREATE },
 		{ "no-list-versions", no_argument, NULL, OPTION_NO_LIST_VERSIONS },
+		{ "no-durable-unlink", no_argument, NULL, OPTION_NO_DURABLE_UNLINK },
 		{ "config", required_argument, NULL, OPTION_CONFIG },
+		{ "record", required_argument, NULL, OPTION_RECORD },
 		{ "foreground", no_argument, NULL, 'f' },
 		{ "debug", no_argument, NULL, 'd' },
 		{ "read-only", no_argument, NULL, 'r' },
@@ -308,9 +338,9 @@ static int parse_arguments(struct program *program, int argc, char **argv)
 	int option;
 
 	for (enum config_key key = 0; key < CONFIG_KEYS; key++)
-		options[9 + key] = (struct option){
+		options[PLAIN + key] = (struct option){
 			.name = config_name(key),
-			.has_arg = key == CONFIG_LIST_VERSIONS ? optional_argument : required_argument,
+			.has_arg = config_is_switch(key) ? optional_argument : required_argument,
 			.val = OPTION_SETTING + (int)key,
 		};
 	if (fuse_opt_add_arg(&program->args, PROGRAM) != 0)
@@ -346,8 +376,14 @@ static int parse_arguments(struct program *program, int argc, char **argv)
 		case OPTION_NO_LIST_VERSIONS:
 			error = set(program, CONFIG_LIST_VERSIONS, "no");
 			break;
+		case OPTION_NO_DURABLE_UNLINK:
+			error = set(program, CONFIG_DURABLE_UNLINK, "no");
+			break;
 		case OPTION_CONFIG:
-			error = set_config_file(program, optarg);
+			error = set_file(&program->config_file, optarg);
+			break;
+		case OPTION_RECORD:
+			error = set_file(&program->record_file, optarg);
 			break;
 		case '?':
 			fprintf(stderr, "Try '" PROGRAM " --help' for more information.\n");
@@ -529,16 +565,47 @@ static int prepare_directory(struct program *program)
 	return result;
 }
 
+/* What is done to the store goes through what records it, if it is to be recorded. */
+static int start_recording(struct program *program)
+{
+	int error;
+
+	program->io = program->host;
+	if (!program->record_file)
+		return 0;
+	program->record_fd = open(program->record_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	error = program->record_fd < 0 ? -errno : mojo_io_record(program->host, program->record_fd, &program->io);
+	if (error)
+		say(program, MOJO_ERROR, "%s: cannot be written to: %s", program->record_file, strerror(-error));
+	return error;
+}
+
+static void end_recording(struct program *program)
+{
+	if (program->io != program->host) {
+		int error = mojo_io_record_status(program->io);
+
+		if (error)
+			say(program, MOJO_ERROR, "%s: the recording is incomplete: %s", program->record_file,
+			    strerror(-error));
+		mojo_io_free(program->io);
+	}
+	if (program->record_fd >= 0)
+		close(program->record_fd);
+}
+
 static int open_store(struct program *program)
 {
 	int state = prepare_directory(program), error;
 
 	if (state < 0)
 		return state;
-	error = mojo_io_host(program->store_path, &program->io);
+	error = mojo_io_host(program->store_path, &program->host);
 	if (error)
 		say(program, MOJO_ERROR, "%s: the store cannot be opened: %s", program->store_path, strerror(-error));
-	else if (state > 0)
+	else
+		error = start_recording(program);
+	if (!error && state > 0)
 		error = make_store(program);
 	if (error) {
 		if (state == 2)
@@ -616,7 +683,9 @@ static int serve_store(struct program *program)
 		.mount = program->mount,
 		.counters = &program->ops.counters,
 		.store = program->store_path,
+		.recorder = program->io != program->host ? program->io : NULL,
 	};
+	program->ops.durable_unlink = program->config.durable_unlink;
 	program->ops.ready = on_ready;
 	program->ops.ready_arg = program;
 
@@ -660,7 +729,8 @@ static int serve(struct program *program)
 		if (!error)
 			error = closing;
 	}
-	mojo_io_free(program->io);
+	end_recording(program);
+	mojo_io_free(program->host);
 	return error ? EXIT_REFUSED : 0;
 }
 
@@ -750,6 +820,16 @@ static int prepare(struct program *program)
 		say(program, MOJO_ERROR, "%s", why);
 		return EXIT_REFUSED;
 	}
+	if (program->record_file) { /* the daemon goes to the root directory */
+		char *path = canonical_path(program->record_file);
+
+		if (!path) {
+			say(program, MOJO_ERROR, "%s: cannot be written to: %s", program->record_file, strerror(errno));
+			return EXIT_REFUSED;
+		}
+		free(program->record_file);
+		program->record_file = path;
+	}
 	program->store_path = canonical_path(program->store_given);
 	if (!program->store_path) {
 		say(program, MOJO_ERROR, "%s: the store cannot be found or made: %s", program->store_given,
@@ -778,7 +858,7 @@ static int prepare(struct program *program)
 
 int main(int argc, char **argv)
 {
-	struct program program = { .ready_pipe = -1 };
+	struct program program = { .ready_pipe = -1, .record_fd = -1 };
 	int status;
 
 	config_defaults(&program.config);
@@ -794,6 +874,7 @@ int main(int argc, char **argv)
 	if (program.has_ops)
 		ops_destroy(&program.ops);
 	free(program.config_file);
+	free(program.record_file);
 	free(program.owner);
 	free(program.point);
 	free(program.store_path);

@@ -202,7 +202,7 @@ explain:
 		break;
 	case -ENOTCONN:
 		snprintf(ret_why, MOUNT_WHY_SIZE,
-			 "%s: there is a stale mount whose daemon is gone; take it away first: fusermount3 -u %s",
+			 "%s: there is a stale mount whose daemon is gone; take it away first: fusermount3 -uz %s",
 			 point, point);
 		break;
 	default:

@@ -240,14 +240,47 @@ static void do_readlink(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_readlink(req, target);
 }
 
+/*
+ * Is this a rollback journal of SQLite, in use, whose removal is to be waited for? In journal mode DELETE it is
+ * this that commits, and SQLite syncs no directory after it, unless with synchronous=EXTRA: without help the last
+ * transaction would be rolled back after a loss of power. (PERSIST and TRUNCATE sync the journal themselves, and
+ * the removal of a super-journal is followed by a sync of the directory.)
+ *
+ * Its first eight bytes tell. SQLite writes them with the last sync of the journal, before it touches the database:
+ * so the kernel has handed them over, and where they are missing, or zeros, nothing is to be rolled back. All ones
+ * in the count of records behind them say that it was written with synchronous=OFF, by one that waits for nothing.
+ */
+static bool is_rollback_journal(struct mojo_store *store, uint32_t dir, const char *name)
+{
+	static const unsigned char magic[8] = { 0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7 };
+	static const unsigned char uncounted[4] = { 0xff, 0xff, 0xff, 0xff };
+	unsigned char head[sizeof(magic) + sizeof(uncounted)];
+	struct mojo_attr attr;
+	size_t length;
+
+	if (mojo_lookup(store, MOJO_ACTIVE, dir, name, &attr) != 0 || !S_ISREG(attr.mode))
+		return false;
+	/* One that cannot be read may be one. */
+	if (mojo_read(store, MOJO_ACTIVE, attr.bucket, 0, head, sizeof(head), &length) != 0)
+		return true;
+	return length == sizeof(head) && memcmp(head, magic, sizeof(magic)) == 0 &&
+	       memcmp(head + sizeof(magic), uncounted, sizeof(uncounted)) != 0;
+}
+
 static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct ops *ops = begin(req, COUNTER_UNLINK);
+	struct mojo_store *store = tree_store(ops->tree);
 	struct tree_node dir = tree_node(parent);
 	int error = check_directory(ops, dir, name, false);
 
-	if (!error && shm_unlink(tree_shm(ops->tree), dir.bucket, name) != 0)
-		error = mojo_unlink(tree_store(ops->tree), dir.bucket, name);
+	if (!error && shm_unlink(tree_shm(ops->tree), dir.bucket, name) != 0) {
+		bool wait = ops->durable_unlink && is_rollback_journal(store, dir.bucket, name);
+
+		error = mojo_unlink(store, dir.bucket, name);
+		if (!error && wait)
+			error = mojo_sync(store);
+	}
 	reply_error(req, error);
 }
 
@@ -407,6 +440,14 @@ static void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 		error = set_attributes(ops, req, node.bucket, mask, &attr);
 	if (!error)
 		error = tree_getattr(ops->tree, node, &new);
+	if (error == -ENOENT && mask && !(mask & ~(unsigned)(MOJO_SET_ATIME | MOJO_SET_MTIME | MOJO_SET_CTIME))) {
+		/* The kernel writes back the times of a file just unlinked. An error would stay with the mount and
+		 * come up at the next syncfs(2). */
+		memset(&new, 0, sizeof(new));
+		new.st_ino = ino;
+		new.st_mode = S_IFREG;
+		error = 0;
+	}
 	if (error)
 		reply_error(req, error);
 	else

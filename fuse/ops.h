@@ -26,6 +26,7 @@ struct ops {
 	struct control control;
 	struct counters counters;
 	pthread_key_t buffer;     /* each serving thread's own, for replies */
+	bool durable_unlink;      /* the removal of a rollback journal is on disk when it is answered */
 	void (*ready)(void *arg); /* the kernel has made contact */
 	void *ready_arg;
 };

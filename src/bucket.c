@@ -18,10 +18,16 @@ static uint64_t size_max(const struct mojo_store *store)
 
 static int wrong_page(struct mojo_store *store, uint32_t bucket, uint64_t page, uint64_t address)
 {
-	mojo_event(&store->config, MOJO_ERROR,
-		   "bucket %" PRIu32 ", page %" PRIu64 ": the block at address %" PRIu64
-		   " does not hold what was written; reading it gives an error",
-		   bucket, page, address);
+	if (!address)
+		mojo_event(&store->config, MOJO_ERROR,
+			   "bucket %" PRIu32 ", page %" PRIu64
+			   ": lost, as a repair of the store noted; reading it gives an error",
+			   bucket, page);
+	else
+		mojo_event(&store->config, MOJO_ERROR,
+			   "bucket %" PRIu32 ", page %" PRIu64 ": the block at address %" PRIu64
+			   " does not hold what was written; reading it gives an error",
+			   bucket, page, address);
 	return -EIO;
 }
 
@@ -31,7 +37,7 @@ static int read_block(struct mojo_store *store, uint32_t bucket, uint64_t page, 
 		      uint8_t *buf)
 {
 	uint32_t page_size = mojo_page_size(store);
-	int err = mojo_chunks_read(&store->chunks, entry->address, buf, page_size);
+	int err = entry->address ? mojo_chunks_read(&store->chunks, entry->address, buf, page_size) : -EUCLEAN;
 	if (err == -EUCLEAN || (!err && mojo_checksum_page(buf, page_size, bucket, page) != entry->checksum))
 		return wrong_page(store, bucket, page, entry->address);
 	return err;
@@ -158,7 +164,10 @@ static int fetch(struct mojo_store *store, struct request *r, uint32_t *ret_bad)
 			err = -ENOMEM;
 			break;
 		}
-		err = mojo_chunks_read(&store->chunks, r->fetch[i].entry.address, to, (size_t)n * page_size);
+		/* Nothing lies at address 0 but the first group: a page said to be there is known to be lost. */
+		err = r->fetch[i].entry.address ? mojo_chunks_read(&store->chunks, r->fetch[i].entry.address, to,
+								   (size_t)n * page_size) :
+						  -EUCLEAN;
 		if (err == -EIO || err == -EUCLEAN) {
 			*ret_bad = i;
 			err = -EAGAIN;

@@ -210,7 +210,9 @@ int mojo_checkpoint_locked(struct mojo_store *store)
 int mojo_checkpoint(struct mojo_store *store)
 {
 	pthread_mutex_lock(&store->mu);
-	int err = store->mark_pending && !store->config.read_only ? mojo_mark_locked(store) : 0;
+	int err = 0;
+	if (store->mark_pending && !store->mark_failed && !store->config.read_only)
+		err = mojo_mark_locked(store);
 	if (!err)
 		err = mojo_checkpoint_locked(store);
 	pthread_mutex_unlock(&store->mu);
@@ -230,7 +232,7 @@ static int mark_slot(struct mark *m, const uint8_t *entries, size_t count, size_
 	int err = 0;
 	for (size_t i = 0; i < count && !err; i++) {
 		struct mojo_entry entry = mojo_entry_decode(entries + i * stride);
-		if (entry.version)
+		if (entry.version && entry.address)
 			err = mojo_block_set_add(&m->live, m->store->space.group_blocks, entry.address, 1);
 	}
 	return err;
@@ -317,5 +319,13 @@ int mojo_mark_locked(struct mojo_store *store)
 	if (!err)
 		store->mark_pending = store->space.out_of_memory = false;
 	mojo_block_set_free(&m.live);
+	if (err && err != -EAGAIN && !store->log.failed) {
+		/* Part of the index cannot be read. Trying again would not help; space stays taken, nothing else. */
+		store->mark_failed = true;
+		mojo_event(&store->config, MOJO_WARNING,
+			   "the space of dropped versions cannot be found and given back (%s): run mojofs check",
+			   strerror(-err));
+		err = 0;
+	}
 	return err;
 }

@@ -130,10 +130,11 @@ int mojo_root_decode(const uint8_t *slot, struct mojo_root *ret_root)
 {
 	if (memcmp(slot + R_MAGIC, root_magic, sizeof(root_magic)) != 0)
 		return -EUCLEAN;
-	if (mojo_get32(slot + R_FORMAT) > MOJO_FORMAT_VERSION)
-		return -EPROTONOSUPPORT;
+	/* The checksum is part of every format: a number that rotted is damage, and the other slot serves. */
 	if (mojo_get64(slot + R_CHECKSUM) != mojo_checksum64(slot, R_CHECKSUM, 0))
 		return -EUCLEAN;
+	if (mojo_get32(slot + R_FORMAT) > MOJO_FORMAT_VERSION)
+		return -EPROTONOSUPPORT;
 
 	struct mojo_root root = {
 		.generation = mojo_get64(slot + R_GENERATION),

@@ -93,7 +93,7 @@ static inline void mojo_put_be64(uint8_t *p, uint64_t v)
 #define MOJO_ADDRESS_MAX ((1ull << 40) - 1)
 
 struct mojo_entry { /* version 0: no page */
-	uint64_t address;  /* block, 40 bits */
+	uint64_t address;  /* block, 40 bits; 0: there was a page, and it is lost */
 	uint32_t version;  /* that wrote it, 24 bits */
 	uint32_t checksum; /* of the page, seeded with bucket and page number */
 };
@@ -169,7 +169,7 @@ struct mojo_root {
 };
 
 void mojo_root_encode(uint8_t *slot, const struct mojo_root *root);
-/* 0; -EPROTONOSUPPORT: a newer format (whatever its checksum); -EUCLEAN: damaged or no root at all. */
+/* 0; -EPROTONOSUPPORT: a newer format, whatever else is in it; -EUCLEAN: damaged or no root at all. */
 int mojo_root_decode(const uint8_t *slot, struct mojo_root *ret_root);
 /* 0, or -EINVAL with what is wrong in *ret_reason (static text). Fills in defaults. */
 int mojo_geometry_complete(struct mojo_geometry *geometry, const char **ret_reason);

@@ -62,7 +62,8 @@ struct mojo_io_ops {
 	int (*mkdir)(struct mojo_io *io, const char *path);
 	int (*rename)(struct mojo_io *io, const char *from, const char *to); /* replaces @to */
 	int (*unlink)(struct mojo_io *io, const char *path);
-	/* Names made, renamed or removed in the directory are on stable storage. "" is the store's own. */
+	/* Names made, renamed or removed in the directory are on stable storage. "" is the store's own, ".." the one
+	 * that holds it: of all paths this alone leads out, and no name there is touched. */
 	int (*flush_dir)(struct mojo_io *io, const char *path);
 	int (*list)(struct mojo_io *io, const char *path, mojo_io_list_fn *fn, void *arg);
 	int (*space)(struct mojo_io *io, struct mojo_io_space *ret_space);

@@ -255,7 +255,10 @@ struct mojo_info {
 	bool failed;              /* a write or flush failed: read-only until reopened */
 	int64_t created_ns;
 };
+/* Looks at every chunk's file: not for every request. */
 int mojo_info(struct mojo_store *store, struct mojo_info *ret_info);
+/* mojo_active_version - the number of the active version; cheap. */
+uint32_t mojo_active_version(struct mojo_store *store);
 
 struct mojo_space { /* for statfs(2), bytes */
 	uint64_t total, free, available;
@@ -281,6 +284,104 @@ int mojo_resolve(struct mojo_store *store, uint32_t version, const char *path, s
 /* mojo_checkpoint - write the index out and turn the root now; after versions were dropped, find first what
  * they alone held. What died before the last but one checkpoint is given back. */
 int mojo_checkpoint(struct mojo_store *store);
+
+/* ---- checking and repairing ---------------------------------------------------------------- */
+
+enum mojo_finding_kind {
+	MOJO_FOUND_ROOT,    /* a root slot cannot be read, or leads to what cannot be */
+	MOJO_FOUND_LOG,     /* groups that were on stable storage are gone, or do not fit the index */
+	MOJO_FOUND_CHUNK,   /* a chunk's file is missing or too short, or a file is none of ours */
+	MOJO_FOUND_INDEX,   /* a node or slot cannot be read, or is not what it should be */
+	MOJO_FOUND_NAME,    /* names and files do not agree */
+	MOJO_FOUND_COUNT,   /* a count of pages, entries, links, files or versions is wrong */
+	MOJO_FOUND_ADDRESS, /* a page or piece of the index is said to lie where nothing was written yet */
+	MOJO_FOUND_SHARED,  /* one block is referred to as two different things */
+	MOJO_FOUND_DEAD,    /* a block in use is called dead: it would be given back */
+	MOJO_FOUND_LEAK,    /* blocks are neither in use nor known dead: their space never comes back */
+	MOJO_FOUND_SPACE,   /* the account of dead blocks contradicts itself */
+	MOJO_FOUND_PAGE,    /* a page's block does not hold what was written: reading it gives an error */
+	MOJO_FOUND_LOST,    /* pages that an earlier repair had to mark as lost: reading them gives an error */
+	MOJO_FOUND_KINDS
+};
+
+struct mojo_finding {
+	enum mojo_finding_kind kind;
+	enum mojo_severity severity; /* MOJO_ERROR: something is wrong; a warning costs space or safety, but no data */
+	uint32_t version;      /* the first one concerned; 0: none in particular */
+	uint32_t last_version; /* the last one concerned; the kept ones between are, too */
+	uint32_t bucket;       /* 0: none in particular */
+	const char *path;      /* in `version`, relative to the root; NULL: unknown */
+	uint64_t first_page;
+	uint64_t pages;        /* 0: not about pages */
+	uint64_t address;      /* of the first block */
+	uint64_t blocks;       /* 0: not about blocks */
+	const char *text;      /* one line for a human, complete in itself but for path, versions and pages */
+};
+
+/* mojo_finding_name - "root", "log", ...: for programs. Static text. */
+const char *mojo_finding_name(enum mojo_finding_kind kind);
+
+/* Receives one finding; everything in it is valid during the call only. */
+typedef void mojo_finding_fn(void *arg, const struct mojo_finding *finding);
+/* One step of a repair, for a human: that it is going to be done, or (@done) that it was. */
+typedef void mojo_step_fn(void *arg, bool done, const char *text);
+/* How far it is: @done of about @total (0: unknown) in the part called @what (static text). Called often.
+ * Return false to stop: the call then ends with -ECANCELED. */
+typedef bool mojo_progress_fn(void *arg, const char *what, uint64_t done, uint64_t total);
+
+/* The struct and all in it are borrowed during the call; all callbacks may be NULL. They are called from the
+ * calling thread, without engine locks, and must not call the engine. */
+struct mojo_check_options {
+	bool scrub;              /* read every live page and verify its checksum, too */
+	bool dry_run;            /* of mojo_repair(): say what would be done, and change nothing */
+	size_t cache_bytes;      /* index in memory; default 64 MiB */
+	uint64_t bytes_per_second; /* of mojo_scrub(): read no faster; default (0) 32 MiB/s, UINT64_MAX: no limit */
+	const char *owner;       /* shown to whoever finds the store locked */
+	mojo_event_fn *event;    /* why a call failed */
+	mojo_finding_fn *finding;
+	mojo_step_fn *step;
+	mojo_progress_fn *progress;
+	void *arg; /* for all of them */
+};
+
+struct mojo_check_result {
+	uint64_t errors, warnings; /* findings, before a repair */
+	uint64_t errors_left;      /* after a repair, by a second look; else the same as errors */
+	bool repaired;             /* something was changed */
+	uint64_t versions;         /* looked at, the active one included */
+	uint64_t blobs;            /* pieces of the index read */
+	uint64_t pages;            /* different ones in use */
+	uint64_t pages_read;       /* by the scrub */
+	char aside[64];            /* directory within the store's with what a repair took away; "" if there is none */
+};
+
+/*
+ * mojo_check - is everything in a store as it should be? Changes nothing.
+ * @io: bound to the directory of a store that nobody has open for writing
+ * Memory: cache_bytes, two bytes for each block in use and two bits for each other one, 40 bytes for each node of a
+ * tree, and what opening the store takes.
+ * Returns 0 if it could look, whatever it found. Errors: -ENOENT (no store), -EBUSY (open for writing elsewhere; the
+ * event names by whom), -EPROTONOSUPPORT, -ECANCELED, host errors. A store that is too damaged to look further is
+ * a finding.
+ */
+int mojo_check(struct mojo_io *io, const struct mojo_check_options *options, struct mojo_check_result *ret_result);
+
+/*
+ * mojo_repair - check, say what is to be done, do it unless dry_run, and check again.
+ * What it takes away is kept in a new directory beside the store's files; what is still whole stays; pages of
+ * which it is known that they are lost read as errors afterwards, never as zeros. Nothing is overwritten or given
+ * back before what replaces it is on stable storage. Errors as mojo_check(): nothing was lost then, and it can
+ * be called again.
+ */
+int mojo_repair(struct mojo_io *io, const struct mojo_check_options *options, struct mojo_check_result *ret_result);
+
+/*
+ * mojo_scrub - on an open store, in use or not: read every page of every version once and verify its checksum,
+ * throttled; findings are of kind MOJO_FOUND_PAGE and MOJO_FOUND_INDEX. What is written while it runs may be left out.
+ * One bit of memory for each block in use. Callbacks are called from this thread, without locks.
+ * Errors: -ECANCELED, -ENOMEM.
+ */
+int mojo_scrub(struct mojo_store *store, const struct mojo_check_options *options, struct mojo_check_result *ret_result);
 
 #ifdef __cplusplus
 }

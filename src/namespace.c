@@ -141,7 +141,7 @@ static void entry_key(uint8_t *key, uint32_t dir, uint64_t cookie)
 	mojo_put_be64(key + 5, cookie);
 }
 
-static uint64_t first_cookie(const char *name, size_t length)
+uint64_t mojo_name_cookie(const char *name, size_t length)
 {
 	uint64_t hash = mojo_checksum64(name, length, 0) >> 10;
 	return COOKIE_BASE | hash << 7;
@@ -176,7 +176,7 @@ static int find_entry(const struct mojo_tree *tree, uint32_t dir, const char *na
 		      struct mojo_cell *cell, struct entry *ret_entry, uint64_t *ret_free)
 {
 	uint8_t key[ENTRY_KEY_BYTES];
-	uint64_t first = first_cookie(name, length), expected = first, vacant = 0;
+	uint64_t first = mojo_name_cookie(name, length), expected = first, vacant = 0;
 	bool behind = false;
 	entry_key(key, dir, first);
 	for (;;) {

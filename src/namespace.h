@@ -32,6 +32,9 @@ int mojo_apply_unlink(struct mojo_store *store, uint32_t dir, uint64_t cookie);
 int mojo_apply_remove(struct mojo_store *store, uint32_t bucket);
 int mojo_apply_clear(struct mojo_store *store, uint32_t bucket, uint64_t first, uint64_t count);
 
+/* mojo_name_cookie - the first of the 128 cookies that an entry with this name may have. */
+uint64_t mojo_name_cookie(const char *name, size_t length);
+
 /* mojo_remove_bucket - [begin was called] a bucket without a name goes, content and all. */
 int mojo_remove_bucket(struct mojo_store *store, uint32_t bucket);
 /* mojo_remove_orphans - [unlocks] at opening: what was unlinked while it was open. */

@@ -54,12 +54,25 @@ struct scanned {
 
 struct scan {
 	struct mojo_store *store;
+	const struct mojo_root *root; /* borrowed: where it begins */
 	struct scanned *groups; /* owned */
 	size_t count, capacity;
 	uint64_t durable; /* highest sequence known to be on stable storage */
 	uint8_t *header;  /* owned; header blocks of the group read last */
 	size_t header_bytes;
 };
+
+/* mojo_chunks_read_some(). Whoever mends a store takes what the host cannot read for zeros. */
+static int read_some(struct mojo_store *store, uint64_t address, void *buf, size_t bytes, size_t *ret_bytes)
+{
+	int err = mojo_chunks_read_some(&store->chunks, address, buf, bytes, ret_bytes);
+	if (err == -EIO && store->mending) {
+		memset(buf, 0, bytes);
+		*ret_bytes = bytes;
+		err = 0;
+	}
+	return err;
+}
 
 /* Reads and verifies the header of the group at @address into scan->header. -EUCLEAN: there is none. */
 static int read_group(struct scan *scan, uint64_t address, struct mojo_group *ret_group)
@@ -75,7 +88,7 @@ static int read_group(struct scan *scan, uint64_t address, struct mojo_group *re
 			return -ENOMEM;
 		scan->header_bytes = block;
 	}
-	int err = mojo_chunks_read_some(&store->chunks, address, scan->header, block, &got);
+	int err = read_some(store, address, scan->header, block, &got);
 	if (err)
 		return err;
 	if (got < block)
@@ -93,7 +106,7 @@ static int read_group(struct scan *scan, uint64_t address, struct mojo_group *re
 		scan->header_bytes = bytes;
 	}
 	if (bytes > block) {
-		err = mojo_chunks_read_some(&store->chunks, address, scan->header, bytes, &got);
+		err = read_some(store, address, scan->header, bytes, &got);
 		if (err)
 			return err;
 		if (got < bytes)
@@ -142,14 +155,38 @@ static uint64_t group_end(const struct mojo_group *group)
 	return group->address + group->header_blocks + group->data_blocks;
 }
 
+static int search(struct scan *scan, uint64_t address, uint64_t sequence, bool exact, bool *ret_found,
+		  struct mojo_group *ret_group);
+
+/* One of the groups with the root's own blobs cannot be read. The root leads to the blobs all the same, and
+ * nothing else was in those groups: look for the group that follows them. 0, -EUCLEAN: there is none. */
+static int step_over(struct scan *scan, uint64_t address, uint64_t sequence, struct mojo_group *ret_group)
+{
+	struct mojo_store *store = scan->store;
+	uint64_t durable = scan->root->durable_sequence;
+	bool found;
+	if (!store->mending || sequence > durable || store->lost_sequence)
+		return -EUCLEAN;
+	store->lost_sequence = sequence;
+	store->lost_address = address;
+	store->lost_index_only = true;
+	int err = search(scan, address, durable + 1, true, &found, ret_group);
+	return err ? err : found ? 0 : -EUCLEAN;
+}
+
 static int scan_log(struct scan *scan)
 {
-	const struct mojo_root *root = &scan->store->root;
+	const struct mojo_root *root = scan->root;
 	uint64_t address = root->log_address, sequence = root->log_sequence, epoch = root->epoch;
 	scan->durable = root->durable_sequence;
 	for (;;) {
 		struct mojo_group group;
 		int err = read_next(scan, address, sequence, epoch, &group);
+		if (err == -EUCLEAN) {
+			err = step_over(scan, address, sequence, &group);
+			if (!err)
+				sequence = group.sequence;
+		}
 		if (err)
 			return err == -EUCLEAN ? 0 : err;
 		if (scan->count == scan->capacity) {
@@ -197,7 +234,7 @@ static int check_pages(struct scan *scan, const struct scanned *s)
 				err = -EUCLEAN;
 				break;
 			}
-			err = mojo_chunks_read_some(&store->chunks, address, page, block, &got);
+			err = read_some(store, address, page, block, &got);
 			if (!err && (got < block || mojo_checksum_page(page, block, pages.bucket, pages.first + i) !=
 							    mojo_get32(pages.checksums + 4 * (size_t)i)))
 				err = -EUCLEAN;
@@ -231,8 +268,38 @@ static int whole_batches(struct scan *scan, size_t *ret_count)
 	return 0;
 }
 
-/* Is there, at or behind @address, a group that says that @sequence was durable? */
-static int find_later(struct scan *scan, uint64_t address, uint64_t sequence, bool *ret_found)
+struct lowest {
+	uint64_t from;
+	int64_t number; /* -1: none yet */
+};
+
+static int look_at_name(void *arg, const char *name)
+{
+	struct lowest *lowest = arg;
+	int64_t number = mojo_chunk_number(name);
+	if (number >= 0 && (uint64_t)number >= lowest->from && (lowest->number < 0 || number < lowest->number))
+		lowest->number = number;
+	return 0;
+}
+
+/* The lowest number from @from on of a chunk that has a file, or -1. Several files in a row may be lost. */
+static int next_chunk(struct mojo_store *store, uint64_t from, int64_t *ret_number)
+{
+	struct lowest lowest = {.from = from, .number = -1};
+	int err = store->io->ops->list(store->io, MOJO_CHUNK_DIR, look_at_name, &lowest);
+	if (!err && lowest.number >= 0 && (uint64_t)lowest.number > MOJO_ADDRESS_MAX / store->root.chunk_blocks)
+		lowest.number = -1; /* of no store of this geometry */
+	if (!err)
+		*ret_number = lowest.number;
+	return err;
+}
+
+/*
+ * Is there, at or behind @address, a group that says that @sequence was durable? Or, if @exact, the group with that
+ * sequence, written when what came before it was durable?
+ */
+static int search(struct scan *scan, uint64_t address, uint64_t sequence, bool exact, bool *ret_found,
+		  struct mojo_group *ret_group)
 {
 	struct mojo_store *store = scan->store;
 	uint32_t block = mojo_page_size(store), chunk_blocks = store->root.chunk_blocks;
@@ -245,28 +312,27 @@ static int find_later(struct scan *scan, uint64_t address, uint64_t sequence, bo
 	while (!err && !found) {
 		uint64_t room = (chunk_blocks - address % chunk_blocks) * (uint64_t)block;
 		size_t want = room < PIECE_BYTES ? (size_t)room : PIECE_BYTES, got;
-		err = mojo_chunks_read_some(&store->chunks, address, piece, want, &got);
+		err = read_some(store, address, piece, want, &got);
 		if (err)
 			break;
 		for (size_t at = 0; at + block <= got && !found; at += block) {
 			struct mojo_group group;
 			if (mojo_group_peek(piece + at, block, chunk_blocks, store->root.store_id, address + at / block,
 					    &group) != 0 ||
-			    group.durable_sequence < sequence)
+			    (exact ? group.sequence != sequence || group.durable_sequence != sequence - 1 :
+				     group.durable_sequence < sequence))
 				continue;
-			found = read_group(scan, group.address, &group) == 0 && group.durable_sequence >= sequence;
+			found = read_group(scan, group.address, &group) == 0;
+			if (found)
+				*ret_group = group;
 		}
 		address += want / block;
-		if (got < want) { /* the file ends, or is not there: on to the next chunk, if it exists */
-			if (address % chunk_blocks)
-				address += chunk_blocks - address % chunk_blocks;
-			if (address > MOJO_ADDRESS_MAX)
+		if (got < want) { /* the file ends, or is not there: on to the next one that is */
+			int64_t next;
+			err = next_chunk(store, (address + chunk_blocks - 1) / chunk_blocks, &next);
+			if (err || next < 0)
 				break;
-			int exists = mojo_chunks_exists(&store->chunks, (uint32_t)(address / chunk_blocks));
-			if (exists < 0)
-				err = exists;
-			if (exists <= 0)
-				break;
+			address = (uint64_t)next * chunk_blocks;
 		}
 	}
 	free(piece);
@@ -373,6 +439,18 @@ static int apply_record(struct mojo_store *store, const struct mojo_record *reco
 	}
 }
 
+/* How many of the @most data blocks that are left belong to @record. */
+static uint64_t data_blocks(const struct mojo_record *record, uint64_t most)
+{
+	struct mojo_record_pages pages;
+	uint64_t blocks = 0;
+	if (record->type == MOJO_RECORD_PAGES && mojo_record_pages_decode(record, &pages) == 0)
+		blocks = pages.count;
+	else if (record->type == MOJO_RECORD_BLOBS && record->length == 12)
+		blocks = mojo_get32(record->payload + 8);
+	return blocks < most ? blocks : most;
+}
+
 static int apply_group(struct scan *scan, const struct scanned *s)
 {
 	struct mojo_store *store = scan->store;
@@ -388,7 +466,13 @@ static int apply_group(struct scan *scan, const struct scanned *s)
 	size_t offset = 0;
 	uint32_t count = 0;
 	while (!(err = mojo_record_next(scan->header + MOJO_GROUP_HEADER_BYTES, group.record_bytes, &offset, &record))) {
+		uint64_t behind = address + data_blocks(&record, end - address);
 		err = apply_record(store, &record, &address, end);
+		if (store->mending && (err == -ENOENT || err == -EUCLEAN)) {
+			store->skipped_records++;
+			address = behind;
+			err = 0;
+		}
 		if (err)
 			return err == -ENOENT ? -EUCLEAN : err; /* it speaks of what is not there */
 		count++;
@@ -417,6 +501,11 @@ static int set_tail(struct mojo_store *store, uint64_t address)
 
 static int damaged(struct mojo_store *store, uint64_t sequence, uint64_t address)
 {
+	store->lost_sequence = sequence;
+	store->lost_address = address;
+	store->lost_index_only = false;
+	if (store->mending)
+		return 0;
 	mojo_event(&store->config, MOJO_ERROR,
 		   "the log is damaged at address %" PRIu64 ": group %" PRIu64
 		   " was on stable storage and cannot be read; nothing was changed. Mount read-only to see what came before",
@@ -426,7 +515,8 @@ static int damaged(struct mojo_store *store, uint64_t sequence, uint64_t address
 
 int mojo_recover_log(struct mojo_store *store)
 {
-	struct scan scan = {.store = store};
+	struct scan scan = {.store = store, .root = &store->root};
+	struct mojo_group later;
 	struct mojo_log *log = &store->log;
 	size_t whole = 0;
 	int err = scan_log(&scan);
@@ -442,15 +532,17 @@ int mojo_recover_log(struct mojo_store *store)
 		sequence = last->sequence + 1;
 		epoch = last->epoch;
 	}
+	if (store->lost_index_only && sequence <= store->root.durable_sequence)
+		sequence = store->root.durable_sequence + 1; /* what is missing needs no replay */
 	bool lost = sequence <= scan.durable;
 	if (!lost)
-		err = find_later(&scan, address, sequence, &lost);
+		err = search(&scan, address, sequence, false, &lost, &later);
 	if (err)
 		goto out;
 	if (lost) {
 		err = damaged(store, sequence, address);
 		/* The root's own groups hold its index: without them there is nothing to show. */
-		if (!store->config.read_only || sequence <= store->root.durable_sequence)
+		if (err && (!store->config.read_only || sequence <= store->root.durable_sequence))
 			goto out;
 		err = 0;
 	}
@@ -458,11 +550,13 @@ int mojo_recover_log(struct mojo_store *store)
 	uint64_t end = store->root.log_address;
 	for (size_t i = 0; i < whole && !err; i++) {
 		const struct mojo_group *group = &scan.groups[i].group;
-		if (group->address != end) /* the end of a chunk that was left unused */
+		if (group->address != end && (i ? scan.groups[i - 1].group.sequence : store->root.log_sequence - 1) + 1 ==
+						     group->sequence) /* the end of a chunk that was left unused */
 			mojo_space_kill(&store->space, end, group->address - end);
 		err = apply_group(&scan, &scan.groups[i]);
 		end = group_end(group);
-		log->bytes_since_root += (end - group->address) * mojo_page_size(store);
+		if (group->sequence > store->root.durable_sequence) /* else: the root's own */
+			log->bytes_since_root += (end - group->address) * mojo_page_size(store);
 	}
 	if (err == -EUCLEAN)
 		mojo_event(&store->config, MOJO_ERROR,
@@ -485,6 +579,20 @@ int mojo_recover_log(struct mojo_store *store)
 		}
 	}
 out:
+	free(scan.groups);
+	free(scan.header);
+	return err;
+}
+
+int mojo_recover_follow(struct mojo_store *store, const struct mojo_root *root, uint64_t *ret_sequence)
+{
+	struct scan scan = {.store = store, .root = root};
+	bool mending = store->mending;
+	store->mending = false; /* no stepping over */
+	int err = scan_log(&scan);
+	store->mending = mending;
+	if (!err)
+		*ret_sequence = scan.count ? scan.groups[scan.count - 1].group.sequence + 1 : root->log_sequence;
 	free(scan.groups);
 	free(scan.header);
 	return err;

@@ -27,4 +27,8 @@ int mojo_recover_root(struct mojo_io *io, struct mojo_io_file *state_file, const
  * batch. Called once, before any other thread knows the store; writes nothing. -EUCLEAN: damaged. */
 int mojo_recover_log(struct mojo_store *store);
 
+/* mojo_recover_follow - how far the log can be read from @root on, which may be another than the store's: the
+ * sequence of the group that would be next. For checks. */
+int mojo_recover_follow(struct mojo_store *store, const struct mojo_root *root, uint64_t *ret_sequence);
+
 #endif

@@ -136,7 +136,7 @@ int mojo_slotmap_get(const struct mojo_slotmap *map, uint32_t bucket, uint64_t f
 static void page_gone(const struct mojo_slotmap *map, const uint8_t *entry)
 {
 	struct mojo_entry old = mojo_entry_decode(entry);
-	if (old.version > map->tree->held && map->killed)
+	if (old.version > map->tree->held && old.address && map->killed)
 		map->killed(map->arg, old.address);
 }
 

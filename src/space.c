@@ -277,7 +277,11 @@ static int settle_group(struct mojo_space_map *space, const struct mojo_block_gr
 int mojo_space_settle(struct mojo_space_map *space, struct mojo_block_set *ret_settled)
 {
 	struct mojo_block_set settled = {0};
+	uint8_t key[MOJO_KEY_BYTES_MAX];
 	int err = 0;
+	for (; space->taken_count && !err; space->taken_count -= !err)
+		err = delete_key(space, key,
+				 chunk_key(key, MOJO_SPACE_SPARE, space->taken[space->taken_count - 1]));
 	/* Changing the tree kills nodes of it. Each old node dies once, so this ends. */
 	while (!err && space->fresh.count) {
 		struct mojo_block_set work = space->fresh;
@@ -437,9 +441,10 @@ int64_t mojo_space_take_spare(struct mojo_space_map *space)
 	if (!space->spare_count)
 		return -1;
 	uint32_t chunk = space->spares[--space->spare_count];
-	uint8_t key[MOJO_KEY_BYTES_MAX];
-	/* If this cannot be noted the chunk is merely called spare once more, and not found. */
-	delete_key(space, key, chunk_key(key, MOJO_SPACE_SPARE, chunk));
+	/* The tree is told when deaths are settled next: just now it may be on its way to the disk. If it never comes
+	 * to that, the chunk is merely called spare once more, and not found. */
+	assert(space->taken_count < 2 * MOJO_SPACE_SPARES);
+	space->taken[space->taken_count++] = chunk;
 	return chunk;
 }
 

@@ -47,6 +47,8 @@ struct mojo_space_map {
 	struct mojo_block_set fresh, waiting;
 	uint32_t spares[MOJO_SPACE_SPARES];
 	unsigned spare_count;
+	uint32_t taken[2 * MOJO_SPACE_SPARES]; /* spares that became chunks again; the tree still calls them spare */
+	unsigned taken_count;
 	_Atomic uint64_t reclaim_count; /* rises before anything is punched or removed: readers without the lock compare */
 	bool out_of_memory;     /* a death could not be noted: space leaks until the next marking */
 };
@@ -68,7 +70,8 @@ int mojo_space_settle(struct mojo_space_map *space, struct mojo_block_set *ret_s
  * Takes @settled over. Errors of the host while punching are not fatal: the blocks wait for another turn. */
 int mojo_space_reclaim(struct mojo_space_map *space, struct mojo_block_set *settled);
 
-/* mojo_space_take_spare - number of a chunk to recycle, or -1. The caller renames it. */
+/* mojo_space_take_spare - number of a chunk to recycle, or -1. The caller renames it. Does not touch the tree,
+ * which may be on its way to the disk. */
 int64_t mojo_space_take_spare(struct mojo_space_map *space);
 
 /* mojo_space_is_dead - is the block known dead (in any generation)? For checks. */

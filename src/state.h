@@ -37,6 +37,7 @@ struct mojo_store {
 	uint64_t files, directories, frozen;
 	bool mark_pending;    /* a dropped version's blocks are still to be found */
 	int64_t mark_since_ns;
+	bool mark_failed;     /* until the store is opened anew */
 	bool quiet;           /* a checkpoint is being taken: changes wait for calm */
 	pthread_cond_t calm;
 	int64_t checkpoint_ns; /* when the last one was taken */
@@ -45,6 +46,12 @@ struct mojo_store {
 
 	uint64_t checkpoints;
 	_Atomic uint64_t pages_read;
+
+	/* What replay found wrong. Only a store that is opened to be mended (mojo_open_mending()) steps over it. */
+	bool mending;
+	uint64_t lost_sequence, lost_address; /* a group that was durable and is not there; 0: none */
+	bool lost_index_only;                 /* it was of the root's own blobs: no change is lost with it */
+	uint64_t skipped_records;             /* that do not fit the index */
 
 	pthread_t thread;     /* maintenance */
 	bool thread_running;
@@ -78,6 +85,15 @@ int mojo_poison(struct mojo_store *store, int error, const char *what);
 
 /* The slot map of a main tree: the active one's (deaths are noted) or a frozen one's. */
 struct mojo_slotmap mojo_map_of(struct mojo_store *store, struct mojo_tree *tree);
+
+/* mojo_lock - lock the store in @io, shared if the config says read_only, and leave the owner's name in the lock
+ * file. *ret_file stays NULL for a reader where there is no lock file. An event says why not. -EBUSY. */
+int mojo_lock(struct mojo_io *io, const struct mojo_config *config, struct mojo_io_file **ret_file);
+
+/* mojo_open_mending - a store as far as its root alone tells of it: the log is not replayed, no thread runs, and
+ * nothing is known of dead space. The caller has it locked, and frees it with mojo_abandon(). */
+int mojo_open_mending(struct mojo_io *io, const struct mojo_config *config, const struct mojo_root *root, unsigned slot,
+		      struct mojo_store **ret_store);
 
 /* mojo_view - the tree of @version (MOJO_ACTIVE: the active one), for reading under the lock held now.
  * @frozen is storage for a frozen one. -ENOENT. */

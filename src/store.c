@@ -153,14 +153,14 @@ int mojo_begin(struct mojo_store *store, uint32_t pages, bool frees)
 			if (err && err != -ENOSPC)
 				return err;
 			/* The disk is full. What is dead comes back after two checkpoints. */
-			bool hope = store->mark_pending ||
+			bool hope = (store->mark_pending && !store->mark_failed) ||
 				    mojo_space_unreturned(&store->space) * mojo_page_size(store) >= RETRY_DEAD_BYTES;
 			if (err && (!hope || tries++ == 3))
 				return err;
 			late = err;
 		}
 		if (late) {
-			int err = tries && store->mark_pending ? mojo_mark_locked(store) : mojo_checkpoint_locked(store);
+			int err = tries && store->mark_pending && !store->mark_failed ? mojo_mark_locked(store) : mojo_checkpoint_locked(store);
 			if (err)
 				return err;
 		}
@@ -203,7 +203,7 @@ static void *maintain(void *arg)
 			mojo_log_sync(log);
 		/* Marking reads the whole index under the lock: better when nobody waits, but not never. */
 		bool idle = now - store->checkpoint_ns >= IDLE_NS && mojo_log_is_empty(log);
-		if (store->mark_pending && (idle || now - store->mark_since_ns >= MARK_NS)) {
+		if (store->mark_pending && !store->mark_failed && (idle || now - store->mark_since_ns >= MARK_NS)) {
 			mojo_mark_locked(store);
 		} else if (idle && mojo_space_unreturned(&store->space) * mojo_page_size(store) >= IDLE_DEAD_BYTES) {
 			mojo_checkpoint_locked(store);
@@ -215,37 +215,41 @@ static void *maintain(void *arg)
 
 /* ---- the lock ------------------------------------------------------------------------------- */
 
-static int take_lock(struct mojo_store *store)
+int mojo_lock(struct mojo_io *io, const struct mojo_config *config, struct mojo_io_file **ret_file)
 {
-	struct mojo_io *io = store->io;
-	bool read_only = store->config.read_only;
-	int flags = read_only ? 0 : MOJO_IO_WRITE | MOJO_IO_CREATE;
-	int err = io->ops->open(io, MOJO_LOCK_FILE, flags, &store->lock_file);
-	if (err == -ENOENT && read_only)
+	struct mojo_io_file *file;
+	int flags = config->read_only ? 0 : MOJO_IO_WRITE | MOJO_IO_CREATE;
+	int err = io->ops->open(io, MOJO_LOCK_FILE, flags, &file);
+	if (err == -ENOENT && config->read_only)
 		return 0; /* nobody ever opened it for writing, or it is a copy: nothing to keep out */
 	if (err) {
-		mojo_event(&store->config, MOJO_ERROR, "cannot open %s: %s", MOJO_LOCK_FILE, strerror(-err));
+		mojo_event(config, MOJO_ERROR, "cannot open %s: %s", MOJO_LOCK_FILE, strerror(-err));
 		return err;
 	}
 	char text[256] = "";
 	size_t length = 0;
-	err = io->ops->lock(store->lock_file, !read_only);
+	err = io->ops->lock(file, !config->read_only);
 	if (err == -EWOULDBLOCK) {
-		if (io->ops->read(store->lock_file, text, sizeof(text) - 1, 0, &length) != 0)
+		if (io->ops->read(file, text, sizeof(text) - 1, 0, &length) != 0)
 			length = 0;
 		text[length] = '\0';
 		text[strcspn(text, "\n")] = '\0';
-		mojo_event(&store->config, MOJO_ERROR, "the store is in use by %s",
-			   text[0] ? text : "a process that only reads it");
+		mojo_event(config, MOJO_ERROR, "the store is in use by %s", text[0] ? text : "a process that only reads it");
 		err = -EBUSY;
 	}
-	if (err || read_only)
-		return err;
-	int n = snprintf(text, sizeof(text), "process %ld (%s)\n", (long)getpid(),
-			 store->config.owner ? store->config.owner : "unnamed");
-	struct iovec vector = {text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1};
-	err = io->ops->truncate(store->lock_file, 0);
-	return err ? err : io->ops->write(store->lock_file, &vector, 1, 0);
+	if (!err && !config->read_only) {
+		int n = snprintf(text, sizeof(text), "process %ld (%s)\n", (long)getpid(),
+				 config->owner ? config->owner : "unnamed");
+		struct iovec vector = {text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1};
+		/* The text is for people; a disk too full for it must not keep out who comes to make room. */
+		if (io->ops->truncate(file, 0) == 0)
+			io->ops->write(file, &vector, 1, 0);
+	}
+	if (err)
+		io->ops->close(file);
+	else
+		*ret_file = file;
+	return err;
 }
 
 /* ---- opening and closing -------------------------------------------------------------------- */
@@ -352,12 +356,7 @@ static int init_rooms(struct mojo_store *store)
 		.failed = hook_failed,
 		.arg = store,
 	};
-	err = mojo_log_init(&store->log, &store->mu, &store->chunks, &hooks, root->store_id);
-	if (!err)
-		err = mojo_space_load(&store->space);
-	if (!err)
-		err = mojo_find_held(store);
-	return err;
+	return mojo_log_init(&store->log, &store->mu, &store->chunks, &hooks, root->store_id);
 }
 
 static int new_epoch(struct mojo_store *store)
@@ -381,8 +380,8 @@ static int start_thread(struct mojo_store *store)
 	return -err;
 }
 
-/* @state_name: the finished state file, or the one of a store in the making. */
-static int open_named(struct mojo_io *io, const struct mojo_config *config, const char *state_name,
+/* @state_name: the finished state file, or the one of a store in the making, for which the caller has the lock. */
+static int open_named(struct mojo_io *io, const struct mojo_config *config, const char *state_name, bool locked,
 		      struct mojo_store **ret_store)
 {
 	struct mojo_store *store;
@@ -400,12 +399,16 @@ static int open_named(struct mojo_io *io, const struct mojo_config *config, cons
 	}
 	/* Look before locking: a newer store is left untouched. Look again behind the lock. */
 	err = mojo_recover_root(io, store->state_file, config, &store->root, &store->root_slot);
-	if (!err)
-		err = take_lock(store);
+	if (!err && !locked)
+		err = mojo_lock(io, config, &store->lock_file);
 	if (!err)
 		err = mojo_recover_root(io, store->state_file, NULL, &store->root, &store->root_slot);
 	if (!err)
 		err = init_rooms(store);
+	if (!err && !config->read_only) /* who only reads has no use for it, and is not to fail for it */
+		err = mojo_space_load(&store->space);
+	if (!err)
+		err = mojo_find_held(store);
 	if (!err)
 		err = mojo_recover_log(store);
 	if (!err && !config->read_only)
@@ -433,7 +436,30 @@ fail:
 
 int mojo_open(struct mojo_io *io, const struct mojo_config *config, struct mojo_store **ret_store)
 {
-	return open_named(io, config, MOJO_STATE_FILE, ret_store);
+	return open_named(io, config, MOJO_STATE_FILE, false, ret_store);
+}
+
+int mojo_open_mending(struct mojo_io *io, const struct mojo_config *config, const struct mojo_root *root, unsigned slot,
+		      struct mojo_store **ret_store)
+{
+	struct mojo_store *store;
+	int err = alloc_store(io, config, &store);
+	if (err)
+		return err;
+	store->mending = true;
+	store->config.no_background = true;
+	store->root = *root;
+	store->root_slot = slot;
+	err = io->ops->open(io, MOJO_STATE_FILE, store->config.read_only ? 0 : MOJO_IO_WRITE, &store->state_file);
+	if (!err)
+		err = init_rooms(store);
+	if (!err && !store->config.read_only)
+		err = new_epoch(store);
+	if (err)
+		free_store(store);
+	else
+		*ret_store = store;
+	return err;
 }
 
 int mojo_close(struct mojo_store *store)
@@ -444,15 +470,18 @@ int mojo_close(struct mojo_store *store)
 	if (!store->config.read_only) {
 		pthread_mutex_lock(&store->mu);
 		mojo_holds_clear(&store->holds); /* nothing is open any more */
-		err = store->log.failed ? -EIO : mojo_remove_orphans(store);
-		bool marked = !err && store->mark_pending;
+		err = store->log.failed ? -EIO : mojo_log_sync(&store->log); /* first what was asked for */
+		if (!err)
+			err = mojo_remove_orphans(store);
+		bool marked = !err && store->mark_pending && !store->mark_failed;
 		if (marked)
 			err = mojo_mark_locked(store);
 		/* What marking found is in memory only, and the root still asks for it. */
 		if (!err && (marked || store->log.bytes_since_root || !mojo_log_is_empty(&store->log)))
 			err = mojo_checkpoint_locked(store);
 		pthread_mutex_unlock(&store->mu);
-		store->io->ops->truncate(store->lock_file, 0); /* the name in it was ours */
+		if (store->lock_file)
+			store->io->ops->truncate(store->lock_file, 0); /* the name in it was ours */
 	}
 	free_store(store);
 	return err;
@@ -540,7 +569,8 @@ static int write_first_root(struct mojo_io *io, const struct mojo_geometry *geom
 	if (!err)
 		err = io->ops->flush(file);
 	io->ops->close(file);
-	return err;
+	/* Its name must be there before those of data files: they alone look like a store that lost its root. */
+	return err ? err : io->ops->flush_dir(io, "");
 }
 
 /* The first chunk, emptied of what an earlier attempt may have left. */
@@ -551,6 +581,9 @@ static int make_first_chunk(struct mojo_io *io)
 	mojo_chunk_path(0, path);
 	int err = io->ops->mkdir(io, MOJO_CHUNK_DIR);
 	if (err && err != -EEXIST)
+		return err;
+	err = io->ops->flush_dir(io, ""); /* before the state file gets its name */
+	if (err)
 		return err;
 	err = io->ops->open(io, path, MOJO_IO_WRITE | MOJO_IO_CREATE, &file);
 	if (err)
@@ -578,11 +611,17 @@ int mojo_create(struct mojo_io *io, const struct mojo_geometry *geometry, const 
 		quiet.event_arg = config->event_arg;
 	}
 	struct mojo_store *store;
-	err = write_first_root(io, &g);
+	struct mojo_io_file *lock;
+	err = mojo_lock(io, &quiet, &lock);
+	if (err)
+		return err;
+	err = check_empty(io, config); /* somebody may have been quicker */
+	if (!err)
+		err = write_first_root(io, &g);
 	if (!err)
 		err = make_first_chunk(io);
 	if (!err)
-		err = open_named(io, &quiet, MOJO_STATE_NEW_FILE, &store);
+		err = open_named(io, &quiet, MOJO_STATE_NEW_FILE, true, &store);
 	if (!err) {
 		err = mojo_make_root(store, &g);
 		int closed = mojo_close(store);
@@ -593,6 +632,10 @@ int mojo_create(struct mojo_io *io, const struct mojo_geometry *geometry, const 
 		err = io->ops->rename(io, MOJO_STATE_NEW_FILE, MOJO_STATE_FILE);
 	if (!err)
 		err = io->ops->flush_dir(io, "");
+	if (!err)
+		io->ops->flush_dir(io, ".."); /* the store's own name, if we may */
+	io->ops->truncate(lock, 0);
+	io->ops->close(lock);
 	return err;
 }
 
@@ -606,6 +649,14 @@ int mojo_sync(struct mojo_store *store)
 	int err = store->log.failed ? -EIO : mojo_log_sync(&store->log);
 	pthread_mutex_unlock(&store->mu);
 	return err;
+}
+
+uint32_t mojo_active_version(struct mojo_store *store)
+{
+	pthread_mutex_lock(&store->mu);
+	uint32_t active = store->active;
+	pthread_mutex_unlock(&store->mu);
+	return active;
 }
 
 int mojo_info(struct mojo_store *store, struct mojo_info *ret_info)
