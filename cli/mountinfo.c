@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "mountinfo.h"
 #include "target_ops.h"
@@ -80,12 +81,23 @@ static bool has_source(const struct mount_line *line, const char *store)
 	return is_same_directory(line->source, store);
 }
 
-/* A mount made with another fsname has any source; its daemon knows. */
+/*
+ * A mount made with another fsname has any source; its daemon knows. One whose source is some other store is
+ * not asked: it cannot be the one, and its daemon may be slow, or stopped.
+ */
 static bool says_store(const struct mount_line *line, const char *store)
 {
-	char *answer = mounted_store(line->mount);
-	bool same = answer && is_same_directory(answer, store);
+	char *state = NULL, *answer;
+	bool same, other;
 
+	if (asprintf(&state, "%s/mojo.state", line->source) < 0)
+		return false;
+	other = line->source[0] == '/' && access(state, F_OK) == 0;
+	free(state);
+	if (other)
+		return false;
+	answer = mounted_store(line->mount);
+	same = answer && is_same_directory(answer, store);
 	free(answer);
 	return same;
 }

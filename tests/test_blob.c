@@ -14,8 +14,8 @@ enum { PPS = 1024, SLOT_BYTES = PPS * MOJO_ENTRY_BYTES };
 
 static void fill_entry(uint8_t *at, uint64_t tag)
 {
-	uint64_t word = dice_next(&(struct dice){.state = tag}); /* does not pack */
-	mojo_entry_encode(at, &(struct mojo_entry){word >> 24, 1, (uint32_t)word});
+	uint64_t word = dice_next(&(struct dice){ .state = tag }); /* does not pack */
+	mojo_entry_encode(at, &(struct mojo_entry){ word >> 24, 1, (uint32_t)word });
 }
 
 /* A slot with @count entries from @first on, written out; its reference goes into @ref. */
@@ -268,7 +268,7 @@ static void test_a_copy_kills_the_original_unless_a_frozen_version_holds_it(void
 	assert_slot(&shelf, ref, 0, 700, 1);
 	mojo_ref_kill(&shelf.blobs, ref, 0); /* one in memory is just let go of */
 	assert_int_equal(shelf.killed.total, 2);
-	mojo_ref_kill(&shelf.blobs, (uint8_t[MOJO_REF_BYTES]){0}, 0);
+	mojo_ref_kill(&shelf.blobs, (uint8_t[MOJO_REF_BYTES]){ 0 }, 0);
 	assert_int_equal(shelf.killed.total, 2);
 	assert_int_equal(shelf.blobs.dirty_bytes, 0);
 	shelf_free(&shelf);
@@ -278,7 +278,7 @@ static void test_a_copy_kills_the_original_unless_a_frozen_version_holds_it(void
 static struct mojo_blob *parent_of(struct shelf *shelf, const uint8_t *child)
 {
 	struct mojo_blob *blob;
-	const uint8_t key[1] = {MOJO_KEY_SLOT};
+	const uint8_t key[1] = { MOJO_KEY_SLOT };
 	assert_ok(mojo_blob_new(&shelf->blobs, MOJO_BLOB_NODE, 1, &blob));
 	mojo_node_init(blob->data, shelf->blobs.node_bytes, 0, MOJO_TREE_MAIN);
 	assert_true(mojo_node_insert(blob->data, shelf->blobs.node_bytes, 0, key, 1, child, MOJO_REF_BYTES));
@@ -370,7 +370,7 @@ static void test_damage_is_found_told_and_not_kept(void **state)
 	shelf_init(&shelf, 4096, PPS, ROOMY);
 	place_slot(&shelf, 0, 700, 1, ref);
 	place_slot(&shelf, 0, 700, 3, far); /* so that the file goes on */
-	shelf.next = BENCH_PER_CHUNK; /* in a chunk of its own */
+	shelf.next = BENCH_PER_CHUNK;       /* in a chunk of its own */
 	place_slot(&shelf, 0, 700, 2, far);
 	shelf_forget(&shelf, PPS, ROOMY);
 	mojo_chunk_path(0, path);
@@ -433,7 +433,7 @@ static void test_damage_is_found_told_and_not_kept(void **state)
 static void place_raw(struct shelf *shelf, const void *data, uint32_t bytes, uint32_t flags, enum mojo_blob_type type,
 		      uint8_t *ref)
 {
-	struct mojo_ref r = {.version = 1, .bytes = bytes, .flags = flags};
+	struct mojo_ref r = { .version = 1, .bytes = bytes, .flags = flags };
 	r.checksum = mojo_checksum64(data, bytes, type);
 	assert_ok(shelf_place(shelf, data, bytes, &r.address));
 	mojo_ref_encode(ref, &r);
@@ -442,7 +442,8 @@ static void place_raw(struct shelf *shelf, const void *data, uint32_t bytes, uin
 static void test_what_is_no_slot_and_no_node_is_refused(void **state)
 {
 	struct shelf shelf;
-	uint8_t ref[MOJO_REF_BYTES], page[4096] = {0}, *large = calloc(1, SLOT_BYTES + MOJO_ENTRY_BYTES), packed[4096];
+	uint8_t ref[MOJO_REF_BYTES], page[4096] = { 0 }, *large = calloc(1, SLOT_BYTES + MOJO_ENTRY_BYTES),
+				     packed[4096];
 	size_t length;
 	(void)state;
 	assert_non_null(large);

@@ -101,7 +101,7 @@ static void assert_value(struct world *world, const struct mojo_cell *cell, uint
 
 static void assert_tree(struct world *world, const struct mojo_tree *tree, const struct model *model)
 {
-	struct mojo_cell cell = {0};
+	struct mojo_cell cell = { 0 };
 	bool behind = false;
 	for (unsigned i = 0; i < KEYS; i++) {
 		if (!model->present[i])
@@ -124,7 +124,7 @@ static void put(struct world *world, unsigned i)
 	unsigned length = least + dice_below(&world->dice, world->value_max - least + 1);
 	if (model->present[i] && dice_below(&world->dice, 2))
 		length = model->length[i]; /* in place */
-	struct mojo_cell old = {0};
+	struct mojo_cell old = { 0 };
 	if (model->present[i] && world->with_slots)
 		assert_ok(mojo_tree_get(&world->tree, world->keys.bytes[i], world->keys.length[i], &old));
 	make_value(world, seed, length, value);
@@ -140,7 +140,7 @@ static void put(struct world *world, unsigned i)
 
 static void take_out(struct world *world, unsigned i)
 {
-	struct mojo_cell old = {0};
+	struct mojo_cell old = { 0 };
 	int err = mojo_tree_get(&world->tree, world->keys.bytes[i], world->keys.length[i], &old);
 	assert_int_equal(err, world->model.present[i] ? 0 : -ENOENT);
 	err = mojo_tree_delete(&world->tree, world->keys.bytes[i], world->keys.length[i]);
@@ -219,7 +219,7 @@ static void write_out(struct world *world)
 /* Each block that was ever placed is reachable or was killed once. */
 static void assert_accounts(struct world *world, bool leaks)
 {
-	struct tally live = {0};
+	struct tally live = { 0 };
 	write_out(world);
 	shelf_mark(&world->shelf, world->tree.root, MOJO_BLOB_NODE, &live);
 	for (unsigned i = 0; i < world->frozen_count; i++)
@@ -239,7 +239,7 @@ static struct world *world_new(const char *name, enum mojo_tree_kind kind, uint3
 	shelf_init(&world->shelf, page_size, PPS, TINY_CACHE);
 	make_keys(world, kind == MOJO_TREE_MAIN ? MOJO_KEY_SLOT : 0x40);
 	world->with_slots = kind == MOJO_TREE_MAIN;
-	world->tree = (struct mojo_tree){.blobs = &world->shelf.blobs, .kind = kind, .version = version};
+	world->tree = (struct mojo_tree){ .blobs = &world->shelf.blobs, .kind = kind, .version = version };
 	world->value_max = value_max;
 	return world;
 }
@@ -387,7 +387,7 @@ static void test_an_empty_tree_has_nothing(void **state)
 	unsigned length;
 	(void)state;
 	shelf_init(&shelf, 4096, PPS, TINY_CACHE);
-	struct mojo_tree tree = {.blobs = &shelf.blobs, .kind = MOJO_TREE_SPACE, .version = 1};
+	struct mojo_tree tree = { .blobs = &shelf.blobs, .kind = MOJO_TREE_SPACE, .version = 1 };
 	assert_errno(mojo_tree_get(&tree, (const uint8_t *)"k", 1, &cell), ENOENT);
 	assert_errno(mojo_tree_next(&tree, (const uint8_t *)"", 0, false, &cell), ENOENT);
 	assert_errno(mojo_tree_delete(&tree, (const uint8_t *)"k", 1), ENOENT);
@@ -408,9 +408,9 @@ static void test_a_split_always_makes_room(void **state)
 	for (unsigned large = 0; large < 6; large++) {
 		for (unsigned small = 10; small < 120; small += 3) {
 			struct shelf shelf;
-			uint8_t key[MOJO_KEY_BYTES_MAX] = {0}, value[MOJO_VALUE_BYTES_MAX] = {0};
+			uint8_t key[MOJO_KEY_BYTES_MAX] = { 0 }, value[MOJO_VALUE_BYTES_MAX] = { 0 };
 			shelf_init(&shelf, 4096, PPS, TINY_CACHE);
-			struct mojo_tree tree = {.blobs = &shelf.blobs, .kind = MOJO_TREE_SPACE, .version = 1};
+			struct mojo_tree tree = { .blobs = &shelf.blobs, .kind = MOJO_TREE_SPACE, .version = 1 };
 			unsigned count = 0;
 			/* Small cells, a large one at one of some places, and then another before it. */
 			for (unsigned used = 0; used < 2900; used += small + 22, count++) {
@@ -461,9 +461,9 @@ static void test_keys_in_rising_order_fill_their_nodes(void **state)
 	struct shelf shelf;
 	(void)state;
 	shelf_init(&shelf, 4096, PPS, 64u << 20);
-	struct mojo_tree tree = {.blobs = &shelf.blobs, .kind = MOJO_TREE_SPACE, .version = 1};
+	struct mojo_tree tree = { .blobs = &shelf.blobs, .kind = MOJO_TREE_SPACE, .version = 1 };
 	for (uint32_t i = 0; i < 20000; i++) {
-		uint8_t key[4], value[42] = {0};
+		uint8_t key[4], value[42] = { 0 };
 		mojo_put_be32(key, i);
 		assert_ok(mojo_tree_put(&tree, key, 4, value, sizeof(value)));
 	}
@@ -516,7 +516,7 @@ static void place_node(struct shelf *shelf, unsigned level, unsigned kind, const
 	struct mojo_blob *blob;
 	assert_ok(mojo_blob_new(&shelf->blobs, MOJO_BLOB_NODE, 0, &blob));
 	mojo_node_init(blob->data, 4096, level, kind);
-	const uint8_t key[1] = {5};
+	const uint8_t key[1] = { 5 };
 	unsigned length = level || kind == MOJO_TREE_VERSIONS ? MOJO_REF_BYTES : 1;
 	assert_true(mojo_node_insert(blob->data, 4096, 0, key, 1, child, length));
 	mojo_blob_ref(blob, ret_ref);
@@ -528,11 +528,11 @@ static void test_nodes_of_the_wrong_level_or_kind_are_refused(void **state)
 {
 	struct shelf shelf;
 	struct mojo_cell cell;
-	const uint8_t key[1] = {5};
+	const uint8_t key[1] = { 5 };
 	uint8_t leaf[MOJO_REF_BYTES], inner[MOJO_REF_BYTES];
 	(void)state;
 	shelf_init(&shelf, 4096, PPS, TINY_CACHE);
-	struct mojo_tree tree = {.blobs = &shelf.blobs, .kind = MOJO_TREE_SPACE, .version = 1};
+	struct mojo_tree tree = { .blobs = &shelf.blobs, .kind = MOJO_TREE_SPACE, .version = 1 };
 	place_node(&shelf, 0, MOJO_TREE_SPACE, key, leaf);
 	place_node(&shelf, 1, MOJO_TREE_SPACE, leaf, inner);
 	memcpy(tree.root, inner, MOJO_REF_BYTES);
@@ -547,7 +547,7 @@ static void test_nodes_of_the_wrong_level_or_kind_are_refused(void **state)
 	assert_errno(mojo_tree_get(&tree, key, 1, &cell), EUCLEAN);
 	mojo_tree_release(&tree);
 
-	place_node(&shelf, 0, MOJO_TREE_VERSIONS, (uint8_t[MOJO_REF_BYTES]){0}, leaf);
+	place_node(&shelf, 0, MOJO_TREE_VERSIONS, (uint8_t[MOJO_REF_BYTES]){ 0 }, leaf);
 	memcpy(tree.root, leaf, MOJO_REF_BYTES);
 	assert_errno(mojo_tree_get(&tree, key, 1, &cell), EUCLEAN);
 	assert_int_equal(shelf.blobs.dirty_bytes, 0);

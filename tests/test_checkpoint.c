@@ -184,10 +184,10 @@ static void crash_at_each_step(struct bench *bench, bool durable_only)
 {
 	struct dice dice = dice_new("crash in a checkpoint");
 	for (int i = 0; i < 4; i++) {
-		bench_stir(bench, &dice, 150, true);
+		bench_stir(bench, &dice, 50, true);
 		bench_checkpoint(bench);
 	}
-	bench_stir(bench, &dice, 100, true);
+	bench_stir(bench, &dice, 40, true);
 	bench_sync(bench);
 	uint64_t sum = bench_fingerprint_all(bench);
 	bench_crash(bench);
@@ -217,7 +217,7 @@ static void crash_at_each_step(struct bench *bench, bool durable_only)
 			bench_crash(bench);
 		bench_open(bench);
 		assert_true(bench_fingerprint_all(bench) == sum);
-		bench_stir(bench, &(struct dice){.state = after}, 30, true);
+		bench_stir(bench, &(struct dice){ .state = after }, 30, true);
 		uint64_t later = bench_fingerprint_all(bench);
 		bench->store->mark_pending = true;
 		for (int i = 0; i < 3; i++)

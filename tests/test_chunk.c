@@ -37,7 +37,7 @@ static void put(struct world *world, uint64_t address, uint32_t blocks, uint64_t
 	assert_non_null(buf);
 	bench_fill(buf, (size_t)blocks * PAGE, tag);
 	/* In two parts, to see that they go out as one. */
-	struct iovec vector[] = {{buf, 100}, {buf + 100, (size_t)blocks * PAGE - 100}};
+	struct iovec vector[] = { { buf, 100 }, { buf + 100, (size_t)blocks * PAGE - 100 } };
 	assert_ok(mojo_chunks_write(&world->chunks, address, vector, 2));
 	free(buf);
 }
@@ -64,10 +64,17 @@ static unsigned open_files(const struct world *world)
 
 static void test_names_and_numbers_belong_together(void **state)
 {
-	static const uint32_t numbers[] = {0, 1, 42, 0xabcdef, UINT32_MAX};
-	static const char *const others[] = {"",		"0000002a",	   "0000002a.chunk.", "0000002A.chunk",
-					     "000002a.chunk",	"00000002a.chunk", "0000002g.chunk",  "-000002a.chunk",
-					     "0000002a.chunks", " 000002a.chunk"};
+	static const uint32_t numbers[] = { 0, 1, 42, 0xabcdef, UINT32_MAX };
+	static const char *const others[] = { "",
+					      "0000002a",
+					      "0000002a.chunk.",
+					      "0000002A.chunk",
+					      "000002a.chunk",
+					      "00000002a.chunk",
+					      "0000002g.chunk",
+					      "-000002a.chunk",
+					      "0000002a.chunks",
+					      " 000002a.chunk" };
 	(void)state;
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
 		char path[MOJO_CHUNK_PATH_BYTES];
@@ -135,7 +142,7 @@ static void test_what_is_absent_is_told(void **state)
 	assert_ok(mojo_chunks_read_some(&world->chunks, 1, buf, 4 * PAGE, &got));
 	assert_int_equal(got, 2 * PAGE);
 	assert_errno(mojo_chunks_read(&world->chunks, 1, buf, 4 * PAGE), EIO);
-	struct iovec vector = {buf, PAGE};
+	struct iovec vector = { buf, PAGE };
 	assert_errno(mojo_chunks_write(&world->chunks, PER_CHUNK, &vector, 1), ENOENT);
 	assert_errno(mojo_chunks_flush(&world->chunks, 1), ENOENT);
 	assert_errno(mojo_chunks_punch(&world->chunks, PER_CHUNK, 1), ENOENT);
@@ -251,8 +258,8 @@ static void test_a_read_only_store_is_not_written(void **state)
 	mojo_chunks_close(&world->chunks);
 	mojo_chunks_init(&world->chunks, world->io, PAGE, PER_CHUNK, true);
 	assert_block(world, 0, 1, 5);
-	uint8_t buf[PAGE] = {0};
-	struct iovec vector = {buf, PAGE};
+	uint8_t buf[PAGE] = { 0 };
+	struct iovec vector = { buf, PAGE };
 	assert_int_not_equal(mojo_chunks_write(&world->chunks, 0, &vector, 1), 0);
 	assert_block(world, 0, 1, 5);
 }
@@ -267,7 +274,7 @@ struct reader {
 static void *read_many(void *arg)
 {
 	struct reader *reader = arg;
-	struct dice dice = {.state = reader->first};
+	struct dice dice = { .state = reader->first };
 	uint8_t buf[PAGE], wanted[PAGE];
 	for (int i = 0; i < 3000; i++) {
 		uint32_t c = dice_below(&dice, 200);
@@ -289,7 +296,7 @@ static void test_threads_share_the_files(void **state)
 		put(world, (uint64_t)c * PER_CHUNK, 1, c);
 	}
 	for (uint32_t i = 0; i < 4; i++) {
-		readers[i] = (struct reader){world, i, 0};
+		readers[i] = (struct reader){ world, i, 0 };
 		assert_ok(pthread_create(&threads[i], NULL, read_many, &readers[i]));
 	}
 	for (uint32_t c = 300; c < 500; c++) {

@@ -9,14 +9,14 @@
 
 static void test_an_entry_keeps_all_its_bits(void **state)
 {
-	static const uint64_t addresses[] = {0, 1, 0xff, 1ull << 32, MOJO_ADDRESS_MAX - 1, MOJO_ADDRESS_MAX};
-	static const uint32_t versions[] = {0, 1, 0x8000, MOJO_VERSION_MAX - 1, MOJO_VERSION_MAX};
-	static const uint32_t sums[] = {0, 1, UINT32_MAX};
+	static const uint64_t addresses[] = { 0, 1, 0xff, 1ull << 32, MOJO_ADDRESS_MAX - 1, MOJO_ADDRESS_MAX };
+	static const uint32_t versions[] = { 0, 1, 0x8000, MOJO_VERSION_MAX - 1, MOJO_VERSION_MAX };
+	static const uint32_t sums[] = { 0, 1, UINT32_MAX };
 	(void)state;
 	for (size_t a = 0; a < 6; a++) {
 		for (size_t v = 0; v < 5; v++) {
 			for (size_t s = 0; s < 3; s++) {
-				struct mojo_entry in = {addresses[a], versions[v], sums[s]};
+				struct mojo_entry in = { addresses[a], versions[v], sums[s] };
 				uint8_t bytes[MOJO_ENTRY_BYTES + 1];
 				bytes[MOJO_ENTRY_BYTES] = 0xa5;
 				mojo_entry_encode(bytes, &in);
@@ -32,8 +32,8 @@ static void test_an_entry_keeps_all_its_bits(void **state)
 
 static void test_an_entry_is_little_endian_as_documented(void **state)
 {
-	static const uint8_t wanted[] = {0x55, 0x44, 0x33, 0x22, 0x11, 0xcc, 0xbb, 0xaa, 0xef, 0xbe, 0xad, 0xde};
-	struct mojo_entry entry = {.address = 0x1122334455, .version = 0xaabbcc, .checksum = 0xdeadbeef};
+	static const uint8_t wanted[] = { 0x55, 0x44, 0x33, 0x22, 0x11, 0xcc, 0xbb, 0xaa, 0xef, 0xbe, 0xad, 0xde };
+	struct mojo_entry entry = { .address = 0x1122334455, .version = 0xaabbcc, .checksum = 0xdeadbeef };
 	uint8_t bytes[MOJO_ENTRY_BYTES];
 	(void)state;
 	mojo_entry_encode(bytes, &entry);
@@ -60,11 +60,11 @@ static void test_keys_are_ordered_as_their_numbers(void **state)
 
 static void test_a_reference_keeps_all_its_bits(void **state)
 {
-	struct mojo_ref in = {.address = MOJO_ADDRESS_MAX,
-			      .version = MOJO_VERSION_MAX,
-			      .bytes = 12345,
-			      .flags = MOJO_REF_ZSTD,
-			      .checksum = 0x0123456789abcdefull};
+	struct mojo_ref in = { .address = MOJO_ADDRESS_MAX,
+			       .version = MOJO_VERSION_MAX,
+			       .bytes = 12345,
+			       .flags = MOJO_REF_ZSTD,
+			       .checksum = 0x0123456789abcdefull };
 	uint8_t bytes[MOJO_REF_BYTES];
 	(void)state;
 	mojo_ref_encode(bytes, &in);
@@ -81,7 +81,7 @@ static void test_a_reference_keeps_all_its_bits(void **state)
 
 static void test_an_impossible_reference_is_not_valid(void **state)
 {
-	uint8_t bytes[MOJO_REF_BYTES] = {0};
+	uint8_t bytes[MOJO_REF_BYTES] = { 0 };
 	(void)state;
 	assert_true(mojo_ref_is_null(bytes));
 	assert_true(mojo_ref_valid(bytes, 4096));
@@ -91,7 +91,7 @@ static void test_an_impossible_reference_is_not_valid(void **state)
 		bytes[i] = 1;
 		assert_false(mojo_ref_valid(bytes, 4096));
 	}
-	struct mojo_ref good = {.address = 1, .bytes = 4096};
+	struct mojo_ref good = { .address = 1, .bytes = 4096 };
 	mojo_ref_encode(bytes, &good);
 	assert_true(mojo_ref_valid(bytes, 4096));
 	assert_false(mojo_ref_valid(bytes, 4095)); /* too long */
@@ -131,7 +131,7 @@ static struct mojo_root sample_root(void)
 		.directories = 5,
 		.frozen_versions = 2,
 	};
-	struct mojo_ref ref = {.address = 5, .version = 2, .bytes = 4096, .checksum = 77};
+	struct mojo_ref ref = { .address = 5, .version = 2, .bytes = 4096, .checksum = 77 };
 	memcpy(root.store_id, "0123456789abcdef", MOJO_STORE_ID_BYTES);
 	mojo_ref_encode(root.main_ref, &ref);
 	ref.address = 6;
@@ -171,7 +171,7 @@ static void test_a_root_comes_back(void **state)
 static void test_a_flipped_bit_anywhere_ruins_a_root(void **state)
 {
 	uint8_t slot[MOJO_ROOT_SLOT_BYTES];
-	struct mojo_root in = sample_root(), out = {.generation = 1234};
+	struct mojo_root in = sample_root(), out = { .generation = 1234 };
 	(void)state;
 	mojo_root_encode(slot, &in);
 	for (unsigned i = 0; i < MOJO_ROOT_SLOT_BYTES; i++) {
@@ -185,13 +185,13 @@ static void test_a_flipped_bit_anywhere_ruins_a_root(void **state)
 }
 
 /* Encodes a root with one value out of range, checksum and all. */
-#define ASSERT_ROOT_REFUSED(field, value)                                   \
-	do {                                                                \
-		uint8_t bytes[MOJO_ROOT_SLOT_BYTES];                        \
-		struct mojo_root bad = sample_root(), out;                  \
-		bad.field = (value);                                        \
-		mojo_root_encode(bytes, &bad);                              \
-		assert_errno(mojo_root_decode(bytes, &out), EUCLEAN);       \
+#define ASSERT_ROOT_REFUSED(field, value)                             \
+	do {                                                          \
+		uint8_t bytes[MOJO_ROOT_SLOT_BYTES];                  \
+		struct mojo_root bad = sample_root(), out;            \
+		bad.field = (value);                                  \
+		mojo_root_encode(bytes, &bad);                        \
+		assert_errno(mojo_root_decode(bytes, &out), EUCLEAN); \
 	} while (0)
 
 static void test_a_root_with_an_impossible_value_is_refused(void **state)
@@ -218,9 +218,9 @@ static void test_a_root_with_an_impossible_value_is_refused(void **state)
 	ASSERT_ROOT_REFUSED(active_version, MOJO_VERSION_MAX + 1);
 	ASSERT_ROOT_REFUSED(next_bucket, MOJO_ROOT_BUCKET);
 	ASSERT_ROOT_REFUSED(next_bucket, MOJO_BUCKET_MAX + 1);
-	ASSERT_ROOT_REFUSED(main_ref[15], 0x80);   /* a pointer */
-	ASSERT_ROOT_REFUSED(versions_ref[11], 1);  /* longer than any node */
-	ASSERT_ROOT_REFUSED(space_ref[0], 1);      /* neither null nor anything else */
+	ASSERT_ROOT_REFUSED(main_ref[15], 0x80);  /* a pointer */
+	ASSERT_ROOT_REFUSED(versions_ref[11], 1); /* longer than any node */
+	ASSERT_ROOT_REFUSED(space_ref[0], 1);     /* neither null nor anything else */
 }
 
 static void test_a_newer_format_is_told_from_damage(void **state)
@@ -248,7 +248,7 @@ static void test_a_newer_format_is_told_from_damage(void **state)
 static void test_geometry_has_defaults_and_limits(void **state)
 {
 	const char *reason = "";
-	struct mojo_geometry g = {0};
+	struct mojo_geometry g = { 0 };
 	(void)state;
 	assert_ok(mojo_geometry_complete(&g, &reason));
 	assert_null(reason);
@@ -258,25 +258,17 @@ static void test_geometry_has_defaults_and_limits(void **state)
 	assert_int_equal(g.root_mode, 0755);
 
 	for (uint32_t page = 4096; page <= 65536; page *= 2) {
-		g = (struct mojo_geometry){page, MOJO_PPS_MIN, MOJO_CHUNK_BYTES_MIN, 1, 2, 07777};
+		g = (struct mojo_geometry){ page, MOJO_PPS_MIN, MOJO_CHUNK_BYTES_MIN, 1, 2, 07777 };
 		assert_ok(mojo_geometry_complete(&g, &reason));
-		g = (struct mojo_geometry){page, MOJO_PPS_MAX, MOJO_CHUNK_BYTES_MAX, 1, 2, 01};
+		g = (struct mojo_geometry){ page, MOJO_PPS_MAX, MOJO_CHUNK_BYTES_MAX, 1, 2, 01 };
 		assert_ok(mojo_geometry_complete(&g, &reason));
 	}
 	static const struct mojo_geometry bad[] = {
-		{.page_size = 1},
-		{.page_size = 2048},
-		{.page_size = 4097},
-		{.page_size = 131072},
-		{.pages_per_slot = 1},
-		{.pages_per_slot = 63},
-		{.pages_per_slot = 100},
-		{.pages_per_slot = 131072},
-		{.chunk_bytes = 1},
-		{.chunk_bytes = 2 << 20},
-		{.chunk_bytes = 5 << 20},
-		{.chunk_bytes = 2ull << 30},
-		{.root_mode = 010000},
+		{ .page_size = 1 },         { .page_size = 2048 },        { .page_size = 4097 },
+		{ .page_size = 131072 },    { .pages_per_slot = 1 },      { .pages_per_slot = 63 },
+		{ .pages_per_slot = 100 },  { .pages_per_slot = 131072 }, { .chunk_bytes = 1 },
+		{ .chunk_bytes = 2 << 20 }, { .chunk_bytes = 5 << 20 },   { .chunk_bytes = 2ull << 30 },
+		{ .root_mode = 010000 },
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		g = bad[i];
@@ -335,7 +327,7 @@ static void test_a_group_comes_back(void **state)
 
 static void test_a_flipped_bit_anywhere_ruins_a_group(void **state)
 {
-	uint8_t header[8192] = {0};
+	uint8_t header[8192] = { 0 };
 	struct mojo_group in = sample_group(), out;
 	(void)state;
 	mojo_group_seal(header, 4096, store_id, &in);
@@ -353,7 +345,7 @@ static void test_a_flipped_bit_anywhere_ruins_a_group(void **state)
 
 static void test_a_group_of_elsewhere_is_not_taken_for_ours(void **state)
 {
-	uint8_t header[8192] = {0}, other_id[MOJO_STORE_ID_BYTES] = "another store's";
+	uint8_t header[8192] = { 0 }, other_id[MOJO_STORE_ID_BYTES] = "another store's";
 	struct mojo_group group = sample_group(), out;
 	(void)state;
 	mojo_group_seal(header, 4096, store_id, &group);
@@ -363,16 +355,16 @@ static void test_a_group_of_elsewhere_is_not_taken_for_ours(void **state)
 	assert_errno(peek(header, group.address, &out), EUCLEAN);
 }
 
-#define ASSERT_GROUP_REFUSED(field, value)                                      \
-	do {                                                                    \
-		uint8_t bytes[4096] = {0};                                      \
-		struct mojo_group bad = sample_group(), out;                    \
-		bad.header_blocks = 1;                                          \
-		bad.record_bytes = 4000;                                        \
-		mojo_group_seal(bytes, 4096, store_id, &bad);                   \
-		assert_ok(peek(bytes, bad.address, &out));                      \
-		mojo_put32(bytes + (field), (value));                           \
-		assert_errno(peek(bytes, bad.address, &out), EUCLEAN);          \
+#define ASSERT_GROUP_REFUSED(field, value)                             \
+	do {                                                           \
+		uint8_t bytes[4096] = { 0 };                           \
+		struct mojo_group bad = sample_group(), out;           \
+		bad.header_blocks = 1;                                 \
+		bad.record_bytes = 4000;                               \
+		mojo_group_seal(bytes, 4096, store_id, &bad);          \
+		assert_ok(peek(bytes, bad.address, &out));             \
+		mojo_put32(bytes + (field), (value));                  \
+		assert_errno(peek(bytes, bad.address, &out), EUCLEAN); \
 	} while (0)
 
 static void test_a_group_with_impossible_sizes_is_refused(void **state)
@@ -393,7 +385,7 @@ static void test_a_group_with_impossible_sizes_is_refused(void **state)
 
 static void test_a_group_may_fill_its_chunk_to_the_last_block(void **state)
 {
-	uint8_t header[4096] = {0};
+	uint8_t header[4096] = { 0 };
 	struct mojo_group group = sample_group(), out;
 	(void)state;
 	group.header_blocks = 1;
@@ -451,8 +443,8 @@ static void test_records_are_walked_in_order(void **state)
 
 static int decode_pages(uint32_t version, uint32_t bucket, uint32_t first, uint32_t count, uint32_t length)
 {
-	uint8_t payload[64] = {0};
-	struct mojo_record record = {MOJO_RECORD_PAGES, length, payload};
+	uint8_t payload[64] = { 0 };
+	struct mojo_record record = { MOJO_RECORD_PAGES, length, payload };
 	struct mojo_record_pages pages;
 	mojo_put32(payload, version);
 	mojo_put32(payload + 4, bucket);
@@ -480,8 +472,8 @@ static void test_a_record_of_pages_is_checked(void **state)
 
 static int decode_link(uint32_t dir, uint32_t child, const char *name, uint32_t name_length, uint32_t length)
 {
-	uint8_t payload[512] = {0};
-	struct mojo_record record = {MOJO_RECORD_LINK, length, payload};
+	uint8_t payload[512] = { 0 };
+	struct mojo_record record = { MOJO_RECORD_LINK, length, payload };
 	struct mojo_record_link link;
 	mojo_put32(payload, dir);
 	mojo_put32(payload + 4, child);
@@ -522,8 +514,8 @@ static void test_a_record_of_a_link_is_checked(void **state)
 
 static int decode_commit(uint32_t version, uint32_t message_length, uint32_t length)
 {
-	uint8_t payload[MOJO_COMMIT_FIXED_BYTES + MOJO_MESSAGE_MAX + 1] = {0};
-	struct mojo_record record = {MOJO_RECORD_COMMIT, length, payload};
+	uint8_t payload[MOJO_COMMIT_FIXED_BYTES + MOJO_MESSAGE_MAX + 1] = { 0 };
+	struct mojo_record record = { MOJO_RECORD_COMMIT, length, payload };
 	struct mojo_record_commit commit;
 	mojo_put32(payload, version);
 	mojo_put32(payload + 4, message_length);
@@ -554,24 +546,24 @@ static void test_a_record_of_a_commit_is_checked(void **state)
 
 static void test_an_inode_comes_back(void **state)
 {
-	static const uint32_t types[] = {S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK};
+	static const uint32_t types[] = { S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK };
 	(void)state;
 	for (size_t i = 0; i < 7; i++) {
 		uint8_t bytes[MOJO_INODE_BYTES];
-		struct mojo_inode in = {.attr = {.bucket = 12,
-						 .mode = types[i] | 07777,
-						 .nlink = 3,
-						 .uid = UINT32_MAX,
-						 .gid = 4,
-						 .rdev = 0x0801,
-						 .parent = 6,
-						 .size = (1ull << 32) * MOJO_PAGE_SIZE_MAX,
-						 .pages = 1ull << 32,
-						 .atime_ns = INT64_MIN,
-						 .mtime_ns = -1,
-						 .ctime_ns = INT64_MAX,
-						 .btime_ns = 10},
-					.cookie = UINT64_MAX};
+		struct mojo_inode in = { .attr = { .bucket = 12,
+						   .mode = types[i] | 07777,
+						   .nlink = 3,
+						   .uid = UINT32_MAX,
+						   .gid = 4,
+						   .rdev = 0x0801,
+						   .parent = 6,
+						   .size = (1ull << 32) * MOJO_PAGE_SIZE_MAX,
+						   .pages = 1ull << 32,
+						   .atime_ns = INT64_MIN,
+						   .mtime_ns = -1,
+						   .ctime_ns = INT64_MAX,
+						   .btime_ns = 10 },
+					 .cookie = UINT64_MAX };
 		struct mojo_inode out;
 		mojo_inode_encode(bytes, &in);
 		assert_ok(mojo_inode_decode(bytes, sizeof(bytes), 12, &out));
@@ -594,23 +586,23 @@ static void test_an_inode_comes_back(void **state)
 
 static void test_an_inode_that_cannot_be_is_refused(void **state)
 {
-	uint8_t bytes[MOJO_INODE_BYTES + 1] = {0};
-	struct mojo_inode in = {.attr = {.mode = S_IFREG}}, out;
+	uint8_t bytes[MOJO_INODE_BYTES + 1] = { 0 };
+	struct mojo_inode in = { .attr = { .mode = S_IFREG } }, out;
 	(void)state;
 	mojo_inode_encode(bytes, &in);
 	assert_ok(mojo_inode_decode(bytes, MOJO_INODE_BYTES, 1, &out));
 	assert_errno(mojo_inode_decode(bytes, MOJO_INODE_BYTES - 1, 1, &out), EUCLEAN);
 	assert_errno(mojo_inode_decode(bytes, MOJO_INODE_BYTES + 1, 1, &out), EUCLEAN);
-	static const uint32_t modes[] = {0, 0777, 0030000, 0050000, 0070000, 0110000, 0170000};
+	static const uint32_t modes[] = { 0, 0777, 0030000, 0050000, 0070000, 0110000, 0170000 };
 	for (size_t i = 0; i < 7; i++) {
 		in.attr.mode = modes[i];
 		mojo_inode_encode(bytes, &in);
 		assert_errno(mojo_inode_decode(bytes, MOJO_INODE_BYTES, 1, &out), EUCLEAN);
 	}
-	in = (struct mojo_inode){.attr = {.mode = S_IFREG, .size = (1ull << 32) * MOJO_PAGE_SIZE_MAX + 1}};
+	in = (struct mojo_inode){ .attr = { .mode = S_IFREG, .size = (1ull << 32) * MOJO_PAGE_SIZE_MAX + 1 } };
 	mojo_inode_encode(bytes, &in);
 	assert_errno(mojo_inode_decode(bytes, MOJO_INODE_BYTES, 1, &out), EUCLEAN);
-	in = (struct mojo_inode){.attr = {.mode = S_IFREG, .pages = (1ull << 32) + 1}};
+	in = (struct mojo_inode){ .attr = { .mode = S_IFREG, .pages = (1ull << 32) + 1 } };
 	mojo_inode_encode(bytes, &in);
 	assert_errno(mojo_inode_decode(bytes, MOJO_INODE_BYTES, 1, &out), EUCLEAN);
 }
@@ -647,7 +639,7 @@ static void test_no_bytes_lead_a_decoder_astray(void **state)
 		assert_non_null(bytes);
 		for (size_t i = 0; i < length; i++)
 			bytes[i] = dice_below(&dice, 3) ? (uint8_t)dice_below(&dice, 4) : (uint8_t)dice_next(&dice);
-		struct mojo_record record = {.length = (uint32_t)length, .payload = bytes};
+		struct mojo_record record = { .length = (uint32_t)length, .payload = bytes };
 		struct mojo_record_pages pages;
 		struct mojo_record_link link;
 		struct mojo_record_commit commit;
@@ -657,7 +649,7 @@ static void test_no_bytes_lead_a_decoder_astray(void **state)
 		while (!(err = mojo_record_next(bytes, length, &offset, &record)))
 			assert_true(record.payload + record.length <= bytes + length);
 		assert_true(err == -ENOENT || err == -EUCLEAN);
-		record = (struct mojo_record){.length = (uint32_t)length, .payload = bytes};
+		record = (struct mojo_record){ .length = (uint32_t)length, .payload = bytes };
 		if (!mojo_record_pages_decode(&record, &pages))
 			assert_true(pages.checksums + 4ull * pages.count == bytes + length);
 		if (!mojo_record_link_decode(&record, &link))
@@ -692,7 +684,7 @@ static void test_mutated_roots_and_groups_stay_in_range(void **state)
 			assert_true(out.log_address <= MOJO_ADDRESS_MAX);
 		}
 
-		uint8_t header[4096] = {0};
+		uint8_t header[4096] = { 0 };
 		struct mojo_group group = sample_group(), back;
 		group.header_blocks = 1;
 		group.record_bytes = 100;

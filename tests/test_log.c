@@ -27,7 +27,7 @@ static struct {
 	bool closed;      /* whoever comes to write or flush waits */
 	unsigned waiting; /* at the gate now */
 	unsigned writes, flushes;
-} gate = {.mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+} gate = { .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
 
 static void pass_gate(unsigned *count)
 {
@@ -104,7 +104,7 @@ static int on_inode(void *arg, uint32_t bucket, uint8_t *ret_bytes)
 	struct world *world = arg;
 	if (bucket == world->gone_bucket)
 		return -ENOENT;
-	mojo_inode_encode(ret_bytes, &(struct mojo_inode){.attr = {.mode = S_IFREG | 0644, .size = bucket * 10}});
+	mojo_inode_encode(ret_bytes, &(struct mojo_inode){ .attr = { .mode = S_IFREG | 0644, .size = bucket * 10 } });
 	return 0;
 }
 
@@ -114,7 +114,7 @@ static int on_pages(void *arg, uint32_t bucket, uint64_t first, uint32_t count, 
 	struct world *world = arg;
 	for (uint32_t i = 0; i < count && !world->pages_error; i++) {
 		assert_true(world->told_count < PAGES_MAX);
-		world->told[world->told_count++] = (struct told){bucket, checksums[i], first + i, address + i};
+		world->told[world->told_count++] = (struct told){ bucket, checksums[i], first + i, address + i };
 	}
 	return world->pages_error;
 }
@@ -159,7 +159,7 @@ static int setup(void **state)
 	mojo_chunks_init(&world->chunks, world->io, PAGE, PER_CHUNK, false);
 	assert_ok(mojo_chunks_create(&world->chunks, 0, -1));
 	pthread_mutex_init(&world->mu, NULL);
-	struct mojo_log_hooks hooks = {on_inode, on_pages, on_dead, on_spare, on_failed, world};
+	struct mojo_log_hooks hooks = { on_inode, on_pages, on_dead, on_spare, on_failed, world };
 	assert_ok(mojo_log_init(&world->log, &world->mu, &world->chunks, &hooks, store_id));
 	world->spare = -1;
 	world->log.sequence = 1;
@@ -309,7 +309,7 @@ static void test_a_group_is_records_inodes_pages_and_the_closing_record(void **s
 	assert_int_equal(mojo_get32(found->records[3].payload), 9);
 	assert_int_equal(found->records[3].length, 4 + MOJO_INODE_BYTES);
 	/* Pages by bucket and number, neighbours in one record. */
-	static const uint32_t wanted[][3] = {{7, 1, 1}, {9, 3, 3}, {9, 7, 1}};
+	static const uint32_t wanted[][3] = { { 7, 1, 1 }, { 9, 3, 3 }, { 9, 7, 1 } };
 	for (unsigned i = 0; i < 3; i++) {
 		assert_ok(mojo_record_pages_decode(&found->records[4 + i], &pages));
 		assert_int_equal(pages.version, 3);
@@ -318,8 +318,8 @@ static void test_a_group_is_records_inodes_pages_and_the_closing_record(void **s
 		assert_int_equal(pages.count, wanted[i][2]);
 	}
 	/* The index heard the same. */
-	static const uint32_t order[][2] = {{7, 1}, {9, 3}, {9, 4}, {9, 5}, {9, 7}};
-	static const uint64_t tags[] = {2, 5, 1, 3, 4};
+	static const uint32_t order[][2] = { { 7, 1 }, { 9, 3 }, { 9, 4 }, { 9, 5 }, { 9, 7 } };
+	static const uint64_t tags[] = { 2, 5, 1, 3, 4 };
 	assert_int_equal(world->told_count, 5);
 	for (unsigned i = 0; i < 5; i++) {
 		uint8_t data[PAGE], want[PAGE];
@@ -354,7 +354,7 @@ static int apply(void *arg)
 static void test_a_closing_record_is_the_last_and_is_applied_behind_the_pages(void **state)
 {
 	struct world *world = *state;
-	struct apply a = {.world = world};
+	struct apply a = { .world = world };
 	assert_ok(room(world, 1));
 	add_record(world, 1);
 	add_page(world, 5, 5, 5);
@@ -415,7 +415,7 @@ static void test_an_inode_that_is_gone_is_left_out(void **state)
 static void test_thousands_of_inodes_take_several_header_blocks(void **state)
 {
 	struct world *world = *state;
-	bool seen[2001] = {false};
+	bool seen[2001] = { false };
 	for (uint32_t bucket = 1; bucket <= 2000; bucket++) {
 		assert_ok(room(world, 0));
 		assert_ok(mojo_log_inode(&world->log, bucket));
@@ -518,7 +518,7 @@ static void test_a_sync_ends_a_batch_that_is_out_already(void **state)
 static void test_records_go_out_before_they_pass_their_limit(void **state)
 {
 	struct world *world = *state;
-	uint8_t payload[1000] = {0};
+	uint8_t payload[1000] = { 0 };
 	for (int i = 0; i < 3000; i++) {
 		assert_ok(room(world, 0));
 		for (int k = 0; k < 8; k++) /* the most that one operation writes */
@@ -598,7 +598,7 @@ static void *sync_one(void *arg)
 
 static void start_syncer(struct syncer *s, struct world *world, uint32_t number)
 {
-	*s = (struct syncer){.world = world, .number = number};
+	*s = (struct syncer){ .world = world, .number = number };
 	assert_ok(pthread_create(&s->thread, NULL, sync_one, s));
 }
 
@@ -846,7 +846,7 @@ static void test_space_is_kept_for_a_checkpoint(void **state)
 
 static void assert_failed_for_good(struct world *world, int error)
 {
-	struct apply a = {.world = world};
+	struct apply a = { .world = world };
 	unsigned writes = gate.writes, flushes = gate.flushes;
 	uint64_t durable = world->log.durable_sequence;
 	assert_int_equal(world->failed, error);
@@ -899,7 +899,7 @@ static void test_a_failed_chunk_is_for_good(void **state)
 	uint64_t address;
 	assert_ok(mojo_log_reserve(&world->log, 1000, &address));
 	world->log.next_chunk = -1;
-	assert_ok(mojo_log_add(&world->log, 5, 1, &(uint8_t *){NULL}));
+	assert_ok(mojo_log_add(&world->log, 5, 1, &(uint8_t *){ NULL }));
 	memset(mojo_log_find(&world->log, 5, 1), 0, PAGE);
 	for (uint32_t i = 2; i < 100; i++)
 		add_page(world, 5, i, i);

@@ -76,7 +76,7 @@ static struct cell *random_cell(struct dice *dice, unsigned value_max)
 
 static void run_model(struct dice *dice, uint32_t bytes, unsigned value_max)
 {
-	struct model model = {0};
+	struct model model = { 0 };
 	uint8_t *node = malloc(bytes);
 	unsigned refused = 0;
 	assert_non_null(node);
@@ -120,7 +120,7 @@ static void run_model(struct dice *dice, uint32_t bytes, unsigned value_max)
 			memset(right, 0xff, bytes);
 			unsigned cut = dice_below(dice, model.count + 1);
 			mojo_node_split(node, right, bytes, cut);
-			struct model upper = {.count = model.count - cut};
+			struct model upper = { .count = model.count - cut };
 			memcpy(upper.cells, model.cells + cut, upper.count * sizeof(cell));
 			model.count = cut;
 			assert_same(node, bytes, &model);
@@ -155,7 +155,7 @@ static void test_a_node_is_a_sorted_array(void **state)
 
 static void test_three_of_the_largest_cells_fit(void **state)
 {
-	uint8_t node[MOJO_PAGE_SIZE_MIN], key[MOJO_KEY_BYTES_MAX] = {0}, value[MOJO_VALUE_BYTES_MAX] = {0};
+	uint8_t node[MOJO_PAGE_SIZE_MIN], key[MOJO_KEY_BYTES_MAX] = { 0 }, value[MOJO_VALUE_BYTES_MAX] = { 0 };
 	(void)state;
 	mojo_node_init(node, sizeof(node), 0, MOJO_TREE_SPACE);
 	for (unsigned i = 0; i < 3; i++) {
@@ -182,17 +182,17 @@ static void add(uint8_t *node, const char *key, const void *value, unsigned leng
 
 static void test_every_reference_in_a_node_is_found(void **state)
 {
-	uint8_t node[4096], value[40] = {0};
+	uint8_t node[4096], value[40] = { 0 };
 	unsigned sum = 0;
 	(void)state;
 	/* In a leaf of the main tree: the values of slots, where they refer to anything. */
 	mojo_node_init(node, sizeof(node), 0, MOJO_TREE_MAIN);
-	mojo_ref_encode(value, &(struct mojo_ref){.address = 1, .bytes = 10});
+	mojo_ref_encode(value, &(struct mojo_ref){ .address = 1, .bytes = 10 });
 	add(node, "\x01 an inode", value, sizeof(value));
 	add(node, "\x02 an entry", value, sizeof(value));
-	mojo_ref_encode(value, &(struct mojo_ref){.address = 10, .bytes = 10});
+	mojo_ref_encode(value, &(struct mojo_ref){ .address = 10, .bytes = 10 });
 	add(node, "\x03 a slot", value, sizeof(value));
-	mojo_ref_encode(value, &(struct mojo_ref){.address = 100, .bytes = 10});
+	mojo_ref_encode(value, &(struct mojo_ref){ .address = 100, .bytes = 10 });
 	add(node, "\x03 another", value, sizeof(value));
 	memset(value, 0, sizeof(value));
 	add(node, "\x03 no blob", value, sizeof(value));
@@ -200,7 +200,7 @@ static void test_every_reference_in_a_node_is_found(void **state)
 	assert_int_equal(sum, 110);
 	/* In a leaf of the versions' tree and in every inner node: all. */
 	mojo_node_init(node, sizeof(node), 0, MOJO_TREE_VERSIONS);
-	mojo_ref_encode(value, &(struct mojo_ref){.address = 1000, .bytes = 10});
+	mojo_ref_encode(value, &(struct mojo_ref){ .address = 1000, .bytes = 10 });
 	add(node, "a", value, sizeof(value));
 	add(node, "b", value, sizeof(value));
 	sum = 0;
@@ -224,7 +224,7 @@ static void test_a_node_that_cannot_be_is_refused(void **state)
 {
 	uint8_t good[4096], node[4096], ref[MOJO_REF_BYTES];
 	(void)state;
-	mojo_ref_encode(ref, &(struct mojo_ref){.address = 7, .bytes = 4096});
+	mojo_ref_encode(ref, &(struct mojo_ref){ .address = 7, .bytes = 4096 });
 	mojo_node_init(good, sizeof(good), 1, MOJO_TREE_MAIN);
 	assert_false(mojo_node_valid(good, sizeof(good))); /* empty */
 	add(good, "", ref, sizeof(ref));
@@ -232,20 +232,20 @@ static void test_a_node_that_cannot_be_is_refused(void **state)
 	add(good, "cccc", ref, sizeof(ref));
 	assert_true(mojo_node_valid(good, sizeof(good)));
 
-#define ASSERT_NODE_REFUSED(change)                               \
-	do {                                                      \
-		memcpy(node, good, sizeof(node));                 \
-		change;                                           \
+#define ASSERT_NODE_REFUSED(change)                                \
+	do {                                                       \
+		memcpy(node, good, sizeof(node));                  \
+		change;                                            \
 		assert_false(mojo_node_valid(node, sizeof(node))); \
 	} while (0)
 	unsigned third = mojo_get16(good + MOJO_NODE_FIXED_BYTES + 4);
 	ASSERT_NODE_REFUSED(node[0] ^= 1);
-	ASSERT_NODE_REFUSED(node[4] = 17);                          /* too high */
-	ASSERT_NODE_REFUSED(node[5] = 0);                           /* of no kind */
+	ASSERT_NODE_REFUSED(node[4] = 17); /* too high */
+	ASSERT_NODE_REFUSED(node[5] = 0);  /* of no kind */
 	ASSERT_NODE_REFUSED(node[5] = 4);
 	ASSERT_NODE_REFUSED(node[12] = 1);
-	ASSERT_NODE_REFUSED(mojo_put16(node + 6, 4));               /* more cells than there are */
-	ASSERT_NODE_REFUSED(mojo_put16(node + 6, 2));               /* fewer: bytes are unaccounted for */
+	ASSERT_NODE_REFUSED(mojo_put16(node + 6, 4)); /* more cells than there are */
+	ASSERT_NODE_REFUSED(mojo_put16(node + 6, 2)); /* fewer: bytes are unaccounted for */
 	ASSERT_NODE_REFUSED(mojo_put16(node + 6, 0xffff));
 	ASSERT_NODE_REFUSED(mojo_put16(node + 8, 4097));
 	ASSERT_NODE_REFUSED(mojo_put16(node + 8, 0));
@@ -253,13 +253,13 @@ static void test_a_node_that_cannot_be_is_refused(void **state)
 	ASSERT_NODE_REFUSED(mojo_put16(node + MOJO_NODE_FIXED_BYTES, 4093));
 	ASSERT_NODE_REFUSED(mojo_put16(node + MOJO_NODE_FIXED_BYTES, 0));
 	ASSERT_NODE_REFUSED(mojo_put16(node + MOJO_NODE_FIXED_BYTES + 4, (uint16_t)(third + 1)));
-	ASSERT_NODE_REFUSED(mojo_put16(node + third, 17));          /* keys are shorter */
+	ASSERT_NODE_REFUSED(mojo_put16(node + third, 17)); /* keys are shorter */
 	ASSERT_NODE_REFUSED(mojo_put16(node + third + 2, 25));
 	ASSERT_NODE_REFUSED(mojo_put16(node + third + 2, 0xffff));
-	ASSERT_NODE_REFUSED(node[third + 4] = 'a');                 /* out of order */
-	ASSERT_NODE_REFUSED(memcpy(node + third + 4, "bbbb", 4));   /* twice the same key */
+	ASSERT_NODE_REFUSED(node[third + 4] = 'a');                                 /* out of order */
+	ASSERT_NODE_REFUSED(memcpy(node + third + 4, "bbbb", 4));                   /* twice the same key */
 	ASSERT_NODE_REFUSED(mojo_put32(node + third + 8 + 12, MOJO_REF_IN_MEMORY)); /* a pointer */
-	ASSERT_NODE_REFUSED(memset(node + third + 8, 0, MOJO_REF_BYTES)); /* no child */
+	ASSERT_NODE_REFUSED(memset(node + third + 8, 0, MOJO_REF_BYTES));           /* no child */
 	/* Two cells in one place: each sound by itself. */
 	ASSERT_NODE_REFUSED(memcpy(node + MOJO_NODE_FIXED_BYTES + 2, node + MOJO_NODE_FIXED_BYTES + 4, 2));
 	/* A slot or version whose value is too short for its reference. */
@@ -294,12 +294,12 @@ static void test_a_mutated_node_is_refused_or_harmless(void **state)
 		uint8_t *node = malloc(4096), *right = malloc(4096); /* so that a step outside is seen */
 		assert_non_null(node);
 		assert_non_null(right);
-		uint8_t value[60] = {0};
+		uint8_t value[60] = { 0 };
 		unsigned kind = 1 + dice_below(&dice, 3), level = dice_below(&dice, 2);
-		mojo_ref_encode(value, &(struct mojo_ref){.address = 7, .bytes = 4096});
+		mojo_ref_encode(value, &(struct mojo_ref){ .address = 7, .bytes = 4096 });
 		mojo_node_init(node, 4096, level, kind);
 		for (unsigned i = 0, n = 1 + dice_below(&dice, 40); i < n; i++) {
-			uint8_t key[4] = {(uint8_t)(1 + i / 10), (uint8_t)i, 0, 0};
+			uint8_t key[4] = { (uint8_t)(1 + i / 10), (uint8_t)i, 0, 0 };
 			assert_true(mojo_node_insert(node, 4096, i, key, 4, value,
 						     level ? MOJO_REF_BYTES : MOJO_REF_BYTES + dice_below(&dice, 30)));
 		}
@@ -314,7 +314,7 @@ static void test_a_mutated_node_is_refused_or_harmless(void **state)
 		if (mojo_node_valid(node, 4096)) {
 			passed++;
 			look_at_all(node);
-			uint8_t key[3] = {2, (uint8_t)dice_next(&dice), 9};
+			uint8_t key[3] = { 2, (uint8_t)dice_next(&dice), 9 };
 			bool exact;
 			unsigned at = mojo_node_find(node, key, sizeof(key), &exact);
 			if (!exact)

@@ -233,7 +233,7 @@ static void test_a_batch_cut_short_by_the_power_is_whole_or_not_at_all(void **st
 	bench_sync(bench);
 	assert_ok(mojo_io_memory_track(bench->io));
 	uint64_t before = bench_fingerprint_all(bench);
-	bench_stir(bench, &(struct dice){.state = 5}, 8, false);
+	bench_stir(bench, &(struct dice){ .state = 5 }, 8, false);
 	mojo_io_memory_fail(bench->io, 1, -EIO, true); /* its last write succeeds, the flush does not */
 	assert_errno(mojo_sync(bench->store), EIO);
 	mojo_io_memory_fail(bench->io, 0, 0, false);
@@ -397,7 +397,7 @@ static void append_group(struct bench *bench, uint16_t type, const void *payload
 	mojo_put32(header + MOJO_GROUP_HEADER_BYTES + 4, length);
 	memcpy(header + MOJO_GROUP_HEADER_BYTES + MOJO_RECORD_HEADER_BYTES, payload, length);
 	mojo_group_seal(header, BENCH_PAGE, log->store_id, &group);
-	struct iovec vector = {header, (size_t)(1 + data_blocks) * BENCH_PAGE};
+	struct iovec vector = { header, (size_t)(1 + data_blocks) * BENCH_PAGE };
 	assert_ok(mojo_chunks_write(log->chunks, log->tail, &vector, 1));
 	free(header);
 }
@@ -417,22 +417,24 @@ static void test_a_record_that_makes_no_sense_is_refused(void **state)
 		uint32_t length, data_blocks;
 		uint8_t payload[64];
 	} cases[] = {
-		{.type = 99, .length = 4},                     /* of the future */
-		{.type = MOJO_RECORD_PUBLISH, .length = 4},    /* kept for what is to come */
-		{.type = MOJO_RECORD_EPOCH, .length = 7},
-		{.type = MOJO_RECORD_INODE, .length = 3},
-		{.type = MOJO_RECORD_INODE, .length = 4 + MOJO_INODE_BYTES}, /* bucket 0 */
-		{.type = MOJO_RECORD_LINK, .length = 5},
-		{.type = MOJO_RECORD_UNLINK, .length = 11},
-		{.type = MOJO_RECORD_UNLINK, .length = 12, .payload = {1}}, /* no such entry */
-		{.type = MOJO_RECORD_REMOVE, .length = 3},
-		{.type = MOJO_RECORD_CLEAR, .length = 19},
-		{.type = MOJO_RECORD_COMMIT, .length = 15},
-		{.type = MOJO_RECORD_COMMIT, .length = 16, .payload = {7}}, /* another version is active */
-		{.type = MOJO_RECORD_DROP, .length = 4, .payload = {7}},    /* no such version */
-		{.type = MOJO_RECORD_BLOBS, .length = 11},
-		{.type = MOJO_RECORD_BLOBS, .length = 12, .payload = {0, 0, 0, 0, 0, 0, 0, 0, 3}}, /* blocks it lacks */
-		{.type = MOJO_RECORD_REMOVE, .length = 4, .data_blocks = 2, .payload = {9}}, /* blocks of nobody */
+		{ .type = 99, .length = 4 },                  /* of the future */
+		{ .type = MOJO_RECORD_PUBLISH, .length = 4 }, /* kept for what is to come */
+		{ .type = MOJO_RECORD_EPOCH, .length = 7 },
+		{ .type = MOJO_RECORD_INODE, .length = 3 },
+		{ .type = MOJO_RECORD_INODE, .length = 4 + MOJO_INODE_BYTES }, /* bucket 0 */
+		{ .type = MOJO_RECORD_LINK, .length = 5 },
+		{ .type = MOJO_RECORD_UNLINK, .length = 11 },
+		{ .type = MOJO_RECORD_UNLINK, .length = 12, .payload = { 1 } }, /* no such entry */
+		{ .type = MOJO_RECORD_REMOVE, .length = 3 },
+		{ .type = MOJO_RECORD_CLEAR, .length = 19 },
+		{ .type = MOJO_RECORD_COMMIT, .length = 15 },
+		{ .type = MOJO_RECORD_COMMIT, .length = 16, .payload = { 7 } }, /* another version is active */
+		{ .type = MOJO_RECORD_DROP, .length = 4, .payload = { 7 } },    /* no such version */
+		{ .type = MOJO_RECORD_BLOBS, .length = 11 },
+		{ .type = MOJO_RECORD_BLOBS,
+		  .length = 12,
+		  .payload = { 0, 0, 0, 0, 0, 0, 0, 0, 3 } },                                    /* blocks it lacks */
+		{ .type = MOJO_RECORD_REMOVE, .length = 4, .data_blocks = 2, .payload = { 9 } }, /* blocks of nobody */
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct mojo_io *io;
@@ -447,7 +449,7 @@ static void test_a_record_that_makes_no_sense_is_refused(void **state)
 	/* Pages of another version, or of a bucket that is not there. */
 	for (uint32_t i = 0; i < 2; i++) {
 		struct mojo_io *io;
-		uint8_t zeros[BENCH_PAGE] = {0};
+		uint8_t zeros[BENCH_PAGE] = { 0 };
 		uint32_t bucket = i ? file : 77;
 		mojo_put32(p, i ? 2 : 1);
 		mojo_put32(p + 4, bucket);
@@ -583,7 +585,7 @@ static void test_the_log_is_followed_from_chunk_to_chunk(void **state)
 	struct bench *bench = *state;
 	struct dice dice = dice_new("chunks");
 	uint32_t file = bench_file(bench, "f");
-	uint64_t tags[64] = {0}, size = 0;
+	uint64_t tags[64] = { 0 }, size = 0;
 	for (int i = 0; i < 60; i++) { /* the end of a chunk is left unused now and then */
 		uint32_t at = dice_below(&dice, 12), pages = 100 + dice_below(&dice, 100);
 		tags[at] = dice_next(&dice) | 1;

@@ -8,8 +8,8 @@
 #include "slotmap.h"
 
 enum { BUCKETS = 3, LOW_PAGES = 1400, HIGH_PAGES = 200, PAGES = LOW_PAGES + HIGH_PAGES, FROZEN_MAX = 10 };
-#define FIRST_HIGH   ((1ull << 32) - HIGH_PAGES)
-#define TINY_CACHE   (40u << 10)
+#define FIRST_HIGH ((1ull << 32) - HIGH_PAGES)
+#define TINY_CACHE (40u << 10)
 
 /* The pages of a bucket that are used: the first ones, and the last ones there can be. */
 static uint64_t page_of(unsigned i)
@@ -54,8 +54,8 @@ static struct world *world_new(const char *name, uint32_t page_size, uint32_t pa
 	world->dice = dice_new(name);
 	world->pages_per_slot = pages_per_slot;
 	shelf_init(&world->shelf, page_size, pages_per_slot, TINY_CACHE);
-	world->tree = (struct mojo_tree){.blobs = &world->shelf.blobs, .kind = MOJO_TREE_MAIN, .version = 1};
-	world->map = (struct mojo_slotmap){&world->tree, pages_per_slot, on_killed, world};
+	world->tree = (struct mojo_tree){ .blobs = &world->shelf.blobs, .kind = MOJO_TREE_MAIN, .version = 1 };
+	world->map = (struct mojo_slotmap){ &world->tree, pages_per_slot, on_killed, world };
 	world->next_address = 1;
 	return world;
 }
@@ -121,7 +121,7 @@ static void assert_entry(const struct mojo_entry *have, const struct mojo_entry 
 
 static void assert_map(struct world *world, struct mojo_tree *tree, const struct model *model)
 {
-	struct mojo_slotmap map = {tree, world->pages_per_slot, NULL, NULL};
+	struct mojo_slotmap map = { tree, world->pages_per_slot, NULL, NULL };
 	for (uint32_t b = 0; b < BUCKETS; b++) {
 		struct mojo_entry entries[LOW_PAGES];
 		assert_ok(mojo_slotmap_get(&map, b + 1, 0, LOW_PAGES, entries));
@@ -155,7 +155,7 @@ static void assert_kills(struct world *world)
 /* Every page ever written is in the active version, in a frozen one, or was killed; never both. */
 static void assert_page_accounts(struct world *world, bool leaks)
 {
-	struct tally live = {0};
+	struct tally live = { 0 };
 	for (unsigned f = 0; f <= world->frozen_count; f++) {
 		const struct model *model = f ? world->frozen[f - 1].model : &world->model;
 		for (uint32_t b = 0; b < BUCKETS; b++)
@@ -183,7 +183,7 @@ static void goes(struct world *world, const struct mojo_entry *entry)
 static void random_range(struct world *world, unsigned *ret_first, unsigned *ret_count)
 {
 	unsigned first = dice_below(&world->dice, PAGES), end = first < LOW_PAGES ? LOW_PAGES : PAGES;
-	static const unsigned lengths[] = {1, 1, 1, 2, 3, 50, 64, 100, 700};
+	static const unsigned lengths[] = { 1, 1, 1, 2, 3, 50, 64, 100, 700 };
 	unsigned count = 1 + dice_below(&world->dice, lengths[dice_below(&world->dice, 9)]);
 	if (dice_below(&world->dice, 8) == 0) { /* whole slots */
 		first -= first < LOW_PAGES ? first % 64 : 0;
@@ -203,7 +203,7 @@ static void set(struct world *world, uint32_t b, unsigned first, unsigned count)
 		wanted += !entry->version;
 		if (entry->version)
 			goes(world, entry);
-		*entry = (struct mojo_entry){world->next_address + i, world->tree.version, sums[i]};
+		*entry = (struct mojo_entry){ world->next_address + i, world->tree.version, sums[i] };
 	}
 	assert_ok(mojo_slotmap_set(&world->map, b + 1, page_of(first), count, world->next_address, sums, &added));
 	assert_int_equal(added, wanted);
@@ -223,7 +223,7 @@ static void clear(struct world *world, uint32_t b, unsigned first, unsigned coun
 			goes(world, entry);
 			wanted++;
 		}
-		*entry = (struct mojo_entry){0};
+		*entry = (struct mojo_entry){ 0 };
 	}
 	assert_ok(mojo_slotmap_clear(&world->map, b + 1, page_of(first), pages, &removed));
 	assert_int_equal(removed, wanted);
@@ -286,7 +286,7 @@ static void run(struct world *world, int rounds, bool drops)
 	write_out(world);
 	shelf_forget(&world->shelf, world->pages_per_slot, TINY_CACHE);
 	assert_map(world, &world->tree, &world->model);
-	struct tally live = {0};
+	struct tally live = { 0 };
 	shelf_mark(&world->shelf, world->tree.root, MOJO_BLOB_NODE, &live);
 	for (unsigned f = 0; f < world->frozen_count; f++) {
 		assert_map(world, &world->frozen[f].tree, world->frozen[f].model);
@@ -359,7 +359,7 @@ static void test_a_small_file_has_no_slot_blob(void **state)
 	set(world, 0, 0, MOJO_SLOT_DELTAS);
 	write_out(world);
 	assert_int_equal(world->shelf.blobs_placed, 1); /* a leaf */
-	set(world, 0, MOJO_SLOT_DELTAS, 1); /* one more than fits beside the key */
+	set(world, 0, MOJO_SLOT_DELTAS, 1);             /* one more than fits beside the key */
 	write_out(world);
 	assert_int_equal(world->shelf.blobs_placed, 3); /* the leaf anew, and a slot */
 	assert_map(world, &world->tree, &world->model);
@@ -421,7 +421,7 @@ static void test_a_damaged_slot_is_an_error_and_kills_nothing(void **state)
 	struct world *world = world_new(NULL, 4096, 64);
 	char path[MOJO_CHUNK_PATH_BYTES];
 	struct mojo_entry entries[64];
-	uint32_t sums[64] = {0}, added;
+	uint32_t sums[64] = { 0 }, added;
 	uint64_t page, removed;
 	(void)state;
 	set(world, 0, 0, 64);
@@ -448,7 +448,7 @@ static void test_a_damaged_slot_is_an_error_and_kills_nothing(void **state)
 static void assert_value_refused(const uint8_t *value, unsigned length)
 {
 	struct world *world = world_new(NULL, 4096, 64);
-	uint8_t key[9] = {MOJO_KEY_SLOT};
+	uint8_t key[9] = { MOJO_KEY_SLOT };
 	struct mojo_entry entry;
 	uint32_t sum = 0, added;
 	uint64_t page;
@@ -462,7 +462,7 @@ static void assert_value_refused(const uint8_t *value, unsigned length)
 
 static void test_a_value_that_cannot_be_is_refused(void **state)
 {
-	uint8_t value[MOJO_VALUE_BYTES_MAX] = {0};
+	uint8_t value[MOJO_VALUE_BYTES_MAX] = { 0 };
 	(void)state;
 	/* Two deltas, sound but for one thing at a time. */
 	assert_value_refused(value, MOJO_REF_BYTES); /* no count */

@@ -11,13 +11,13 @@ struct dice dice_new(const char *what)
 	const char *given = getenv("MOJO_TEST_SEED");
 	uint64_t seed = 20260;
 	if (!what)
-		return (struct dice){.state = seed};
+		return (struct dice){ .state = seed };
 	for (const char *p = what; *p; p++)
 		seed = seed * 131 + (unsigned char)*p;
 	if (given && *given)
 		seed = strtoull(given, NULL, 0);
 	print_message("%s: MOJO_TEST_SEED=%" PRIu64 "\n", what, seed);
-	return (struct dice){.state = seed};
+	return (struct dice){ .state = seed };
 }
 
 uint64_t dice_next(struct dice *dice)
@@ -57,7 +57,7 @@ unsigned tally_of(const struct tally *tally, uint64_t address)
 void tally_free(struct tally *tally)
 {
 	free(tally->counts);
-	*tally = (struct tally){0};
+	*tally = (struct tally){ 0 };
 }
 
 /* ---- bare blocks ---------------------------------------------------------------------------- */
@@ -124,7 +124,7 @@ int shelf_place(void *arg, const uint8_t *data, uint32_t bytes, uint64_t *ret_ad
 	uint32_t number = (uint32_t)(shelf->next / chunks->chunk_blocks);
 	if (mojo_chunks_exists(chunks, number) == 0)
 		assert_ok(mojo_chunks_create(chunks, number, -1));
-	struct iovec vector = {(void *)(uintptr_t)data, bytes};
+	struct iovec vector = { (void *)(uintptr_t)data, bytes };
 	assert_ok(mojo_chunks_write(chunks, shelf->next, &vector, 1));
 	*ret_address = shelf->next;
 	shelf->next += blocks;
@@ -156,7 +156,8 @@ void shelf_mark(struct shelf *shelf, const uint8_t *ref, enum mojo_blob_type typ
 		if (!inner && mojo_leaf_ref_offset(mojo_node_kind(blob->data), key, length) < 0)
 			continue;
 		bool slot = !inner && mojo_node_kind(blob->data) == MOJO_TREE_MAIN;
-		shelf_mark(shelf, mojo_node_value(blob->data, i, &length), slot ? MOJO_BLOB_SLOT : MOJO_BLOB_NODE, live);
+		shelf_mark(shelf, mojo_node_value(blob->data, i, &length), slot ? MOJO_BLOB_SLOT : MOJO_BLOB_NODE,
+			   live);
 	}
 	mojo_blob_put(&shelf->blobs, blob);
 }
@@ -335,7 +336,7 @@ void bench_assert_zeros(struct bench *bench, uint32_t version, uint32_t bucket, 
 
 int bench_resize(struct bench *bench, uint32_t bucket, uint64_t size)
 {
-	struct mojo_attr attr = {.size = size};
+	struct mojo_attr attr = { .size = size };
 	return mojo_setattr(bench->store, bucket, MOJO_SET_SIZE, &attr, &attr);
 }
 
@@ -399,10 +400,10 @@ static uint64_t fingerprint(struct bench *bench, uint32_t version, uint32_t buck
 {
 	struct mojo_attr attr = bench_attr(bench, version, bucket);
 	uint8_t encoded[MOJO_INODE_BYTES];
-	mojo_inode_encode(encoded, &(struct mojo_inode){.attr = attr});
+	mojo_inode_encode(encoded, &(struct mojo_inode){ .attr = attr });
 	sum = mojo_checksum64(encoded, sizeof(encoded), sum + bucket);
 	if (S_ISDIR(attr.mode)) {
-		struct names names = {0};
+		struct names names = { 0 };
 		assert_ok(mojo_readdir(bench->store, version, bucket, 0, add_name, &names));
 		assert_int_equal(names.count, attr.size);
 		for (size_t i = 0; i < names.count; i++) {
@@ -434,10 +435,10 @@ uint64_t bench_fingerprint(struct bench *bench, uint32_t version)
 
 uint64_t bench_fingerprint_all(struct bench *bench)
 {
-	struct mojo_version_info version = {0};
+	struct mojo_version_info version = { 0 };
 	uint64_t sum = 0;
 	while (mojo_version_next(bench->store, version.version + 1, &version) == 0) {
-		uint64_t what[] = {version.version, (uint64_t)version.time_ns, version.active};
+		uint64_t what[] = { version.version, (uint64_t)version.time_ns, version.active };
 		sum = mojo_checksum64(what, sizeof(what), sum);
 		sum = mojo_checksum64(version.message, strlen(version.message), sum);
 		sum += bench_fingerprint(bench, version.version);
@@ -447,7 +448,7 @@ uint64_t bench_fingerprint_all(struct bench *bench)
 
 void bench_stir(struct bench *bench, struct dice *dice, int rounds, bool versions)
 {
-	static const uint32_t dirs[] = {0, 1, 1, 2};
+	static const uint32_t dirs[] = { 0, 1, 1, 2 };
 	struct mojo_store *store = bench->store;
 	struct mojo_attr attr;
 	for (int i = 0; i < rounds; i++) {
@@ -498,7 +499,8 @@ void bench_stir(struct bench *bench, struct dice *dice, int rounds, bool version
 			}
 			break;
 		default:
-			bench_put(bench, attr.bucket, at, 1 + dice_below(dice, 1u << dice_below(dice, 18)), dice_next(dice));
+			bench_put(bench, attr.bucket, at, 1 + dice_below(dice, 1u << dice_below(dice, 18)),
+				  dice_next(dice));
 		}
 	}
 }
@@ -573,7 +575,7 @@ static void survey_node(struct survey *survey, const uint8_t *ref)
 void bench_assert_accounts(struct bench *bench, bool leaks)
 {
 	struct mojo_store *store = bench->store;
-	struct survey survey = {.store = store};
+	struct survey survey = { .store = store };
 	survey_node(&survey, store->main.root);
 	survey_node(&survey, store->versions.root);
 	survey_node(&survey, store->dead.root);

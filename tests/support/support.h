@@ -63,7 +63,7 @@ struct shelf {
 	struct mojo_io *io;
 	struct mojo_chunks chunks;
 	struct mojo_blobs blobs;
-	uint64_t next;       /* block that is placed next */
+	uint64_t next; /* block that is placed next */
 	uint64_t blobs_placed;
 	unsigned fail_after; /* placing fails once so many were placed; 0: never */
 	struct tally killed; /* blobs on disk, by block */
