@@ -26,6 +26,7 @@ extern const struct command cmd_versions;
 extern const struct command cmd_commit;
 extern const struct command cmd_ls;
 extern const struct command cmd_map;
+extern const struct command cmd_check;
 
 /* What all commands understand: -h, --help, --usage, --json. As a child, it wants this as its input. */
 struct cmd_common {

@@ -15,7 +15,7 @@
 #include "output.h"
 
 static const struct command *const commands[] = {
-	&cmd_create, &cmd_state, &cmd_versions, &cmd_commit, &cmd_ls, &cmd_map,
+	&cmd_create, &cmd_state, &cmd_versions, &cmd_commit, &cmd_ls, &cmd_map, &cmd_check,
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

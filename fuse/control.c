@@ -114,6 +114,14 @@ static int get_map(const struct control *control, struct tree_node node, uint64_
 	return error ? error : give(text, ret_value, ret_length);
 }
 
+static int get_scrub(const struct control *control, char **ret_value, size_t *ret_length)
+{
+	char *text;
+	int error = scrub_report(control->scrub, CONTROL_TEXT_MAX, &text);
+
+	return error ? error : give(text, ret_value, ret_length);
+}
+
 /* Of the root of the mount. */
 static int get_root(const struct control *control, const char *name, pid_t pid, char **ret_value, size_t *ret_length)
 {
@@ -137,6 +145,8 @@ static int get_root(const struct control *control, const char *name, pid_t pid, 
 		return get_state(control, true, ret_value, ret_length);
 	if (numbered(name, "versions.", &number))
 		return get_versions(control, number, ret_value, ret_length);
+	if (strcmp(name, "scrub") == 0)
+		return get_scrub(control, ret_value, ret_length);
 
 	error = mojo_info(tree_store(control->tree), &info);
 	if (error)
@@ -255,6 +265,10 @@ void control_set(const struct control *control, fuse_req_t req, struct tree_node
 
 	if (control->recorder && is_root(node) && strcmp(name, PREFIX "mark") == 0) {
 		fuse_reply_err(req, set_mark(control, value, length));
+		return;
+	}
+	if (is_root(node) && strcmp(name, PREFIX "scrub") == 0) {
+		fuse_reply_err(req, -scrub_command(control->scrub, value, length));
 		return;
 	}
 	if (tree_is_frozen(node))

@@ -8,6 +8,7 @@
  *     version, oldest_version, page_size, pages_per_slot, format, pid, store, session
  *     state         JSON: what report_state_to_json() says, the requests counted included
  *     requests      JSON: the requests counted
+ *     scrub         set: "start", "start BYTES-PER-SECOND" or "stop"; get: JSON, how far it is and what it found
  *     versions.N    JSON: versions from N on, as many as fit
  *     mark          set, while the store is recorded (--record): put this number into the recording
  *   on a file or directory, active or frozen
@@ -28,6 +29,7 @@
 #include "commit.h"
 #include "counters.h"
 #include "mount.h"
+#include "scrub.h"
 #include "tree.h"
 
 #define CONTROL_TEXT_MAX 60000u /* bytes in a JSON array; an attribute has at most 65536 */
@@ -37,6 +39,7 @@ struct control { /* everything borrowed */
 	struct commit *commit;
 	struct mount *mount;
 	struct counters *counters;
+	struct scrub *scrub;
 	const char *store;        /* canonical path */
 	struct mojo_io *recorder; /* NULL: nothing is recorded */
 };

@@ -67,6 +67,7 @@ struct program {
 	struct tree *tree;
 	struct mount *mount;
 	struct commit *commit;
+	struct scrub *scrub;
 	struct ops ops;
 	bool has_ops; /* ops_init() has succeeded */
 
@@ -670,6 +671,8 @@ static int serve_store(struct program *program)
 	error = tree_new(program->store, program->config.list_versions, &program->tree);
 	if (!error)
 		error = commit_new(program->tree, program->mount, &program->commit);
+	if (!error)
+		error = scrub_new(program->store, &program->scrub);
 	if (error) {
 		say(program, MOJO_ERROR, "%s: cannot be served: %s", program->store_path, strerror(-error));
 		return error;
@@ -682,6 +685,7 @@ static int serve_store(struct program *program)
 		.commit = program->commit,
 		.mount = program->mount,
 		.counters = &program->ops.counters,
+		.scrub = program->scrub,
 		.store = program->store_path,
 		.recorder = program->io != program->host ? program->io : NULL,
 	};
@@ -715,6 +719,7 @@ static int serve(struct program *program)
 	if (!error)
 		error = serve_store(program);
 
+	scrub_free(program->scrub);
 	commit_free(program->commit); /* it may still have requests to reply to */
 	mount_free(program->mount);
 	program->mount = NULL;

@@ -12,11 +12,11 @@
 #include "namespace.h"
 
 #define ENTRY_FIXED_BYTES 8u
-#define ENTRY_KEY_BYTES 13u
-#define COOKIE_SAME 128u
-#define SET_BLOCKS 1024u /* of the sets of bucket numbers */
-#define DEPTH_MAX 100000u
-#define LOST_NAME "lost+found"
+#define ENTRY_KEY_BYTES   13u
+#define COOKIE_SAME       128u
+#define SET_BLOCKS        1024u /* of the sets of bucket numbers */
+#define DEPTH_MAX         100000u
+#define LOST_NAME         "lost+found"
 
 struct agree {
 	struct mojo_store *store;
@@ -134,7 +134,7 @@ typedef int cell_fn(struct agree *a, const struct mojo_cell *cell);
 
 static int each(struct agree *a, enum mojo_key_type type, cell_fn *fn)
 {
-	uint8_t key[MOJO_KEY_BYTES_MAX] = {type};
+	uint8_t key[MOJO_KEY_BYTES_MAX] = { type };
 	unsigned length = 1;
 	struct mojo_cell cell;
 	int err;
@@ -157,17 +157,26 @@ static int each(struct agree *a, enum mojo_key_type type, cell_fn *fn)
 static int free_number(struct agree *a, uint32_t *ret_bucket)
 {
 	struct mojo_cell cell;
-	uint8_t key[MOJO_KEY_BYTES_MAX] = {MOJO_KEY_ENTRY};
-	int err = mojo_tree_before(a->tree, key, 1, &cell);
-	uint32_t last = !err && cell.key[0] == MOJO_KEY_INODE && cell.key_length == 5 ? mojo_get_be32(cell.key + 1) :
-											MOJO_ROOT_BUCKET;
+	uint8_t key[MOJO_KEY_BYTES_MAX] = { MOJO_KEY_ENTRY };
+	uint32_t last = MOJO_ROOT_BUCKET;
 	struct mojo_inode inode;
+	int err = mojo_tree_before(a->tree, key, 1, &cell);
+	if (!err && cell.key[0] == MOJO_KEY_INODE && cell.key_length == 5)
+		last = mojo_get_be32(cell.key + 1);
+	key[0] = MOJO_KEY_ORPHAN; /* pages may be there whose file is not */
+	err = mojo_tree_before(a->tree, key, 1, &cell);
+	if (!err && cell.key[0] == MOJO_KEY_SLOT && cell.key_length == 9 && mojo_get_be32(cell.key + 1) > last)
+		last = mojo_get_be32(cell.key + 1);
 	if (last < MOJO_BUCKET_MAX) {
 		*ret_bucket = last + 1;
 		return 0;
 	}
 	for (uint32_t bucket = MOJO_ROOT_BUCKET + 1; bucket < MOJO_BUCKET_MAX; bucket++) {
-		if (mojo_inode_get(a->tree, bucket, &inode) == -ENOENT) {
+		struct mojo_slotmap map = { .tree = a->tree, .pages_per_slot = a->store->root.pages_per_slot };
+		struct mojo_entry entry;
+		uint64_t page;
+		if (mojo_inode_get(a->tree, bucket, &inode) == -ENOENT &&
+		    mojo_slotmap_next(&map, bucket, 0, &page, &entry) == -ENOENT) {
 			*ret_bucket = bucket;
 			return 0;
 		}
@@ -183,11 +192,11 @@ static int link_as(struct agree *a, uint32_t dir, const char *wanted, struct moj
 		char name[64];
 		uint8_t key[MOJO_KEY_BYTES_MAX], value[ENTRY_FIXED_BYTES + sizeof(name)];
 		struct mojo_cell cell;
-		int length = n ? snprintf(name, sizeof(name), "%s.%u", wanted, n) :
-				 snprintf(name, sizeof(name), "%s", wanted);
+		int length = n ? snprintf(name, sizeof(name), "%s.%u", wanted, n)
+			       : snprintf(name, sizeof(name), "%s", wanted);
 		uint64_t first = mojo_name_cookie(name, (size_t)length), cookie = first;
 		bool taken = false;
-		int err;
+		int err = 0;
 		for (; cookie < first + COOKIE_SAME; cookie++) {
 			err = mojo_tree_get(a->tree, key, entry_key(key, dir, cookie), &cell);
 			if (err)
@@ -232,7 +241,7 @@ static int find_lost_dir(struct agree *a)
 			return 0;
 		}
 	}
-	struct mojo_inode dir = {.attr = {.mode = S_IFDIR | 0700, .nlink = 2}};
+	struct mojo_inode dir = { .attr = { .mode = S_IFDIR | 0700, .nlink = 2 } };
 	dir.attr.atime_ns = dir.attr.mtime_ns = dir.attr.ctime_ns = dir.attr.btime_ns = now;
 	int err = free_number(a, &dir.attr.bucket);
 	if (!err)
@@ -267,7 +276,7 @@ static int agree_root(struct agree *a)
 		return 0;
 	if (!there || !S_ISDIR(root.attr.mode)) {
 		int64_t now = mojo_now(a->store);
-		root = (struct mojo_inode){.attr = {.bucket = MOJO_ROOT_BUCKET, .mode = S_IFDIR | 0755}};
+		root = (struct mojo_inode){ .attr = { .bucket = MOJO_ROOT_BUCKET, .mode = S_IFDIR | 0755 } };
 		root.attr.atime_ns = root.attr.mtime_ns = root.attr.ctime_ns = root.attr.btime_ns = now;
 	}
 	root.attr.nlink = root.attr.nlink < 2 ? 2 : root.attr.nlink;
@@ -393,7 +402,7 @@ static int agree_slot(struct agree *a, const struct mojo_cell *cell)
 	if (err && err != -ENOENT)
 		return err;
 	/* Several slots of one file: only the first one tells. */
-	struct mojo_slotmap map = {.tree = a->tree, .pages_per_slot = a->store->root.pages_per_slot};
+	struct mojo_slotmap map = { .tree = a->tree, .pages_per_slot = a->store->root.pages_per_slot };
 	uint64_t page, last = 0;
 	struct mojo_entry entry;
 	uint32_t slot = mojo_get_be32(cell->key + 5);
@@ -415,7 +424,7 @@ static int agree_slot(struct agree *a, const struct mojo_cell *cell)
 	for (uint64_t from = 0; mojo_slotmap_next(&map, bucket, from, &page, &entry) == 0; from = page + 1)
 		last = page + 1;
 	int64_t now = mojo_now(a->store);
-	inode = (struct mojo_inode){.attr = {.bucket = bucket, .mode = S_IFREG | 0600, .size = last * page_size}};
+	inode = (struct mojo_inode){ .attr = { .bucket = bucket, .mode = S_IFREG | 0600, .size = last * page_size } };
 	inode.attr.atime_ns = inode.attr.mtime_ns = inode.attr.ctime_ns = inode.attr.btime_ns = now;
 	return link_lost(a, &inode);
 }
@@ -441,7 +450,8 @@ static int is_anchored(struct agree *a, uint32_t bucket, bool *ret_anchored)
 		at = inode.attr.parent;
 	}
 	/* The whole way is known now. */
-	for (at = bucket; *ret_anchored && at != MOJO_ROOT_BUCKET && !mojo_block_set_has(&a->anchored, SET_BLOCKS, at);) {
+	for (at = bucket;
+	     *ret_anchored && at != MOJO_ROOT_BUCKET && !mojo_block_set_has(&a->anchored, SET_BLOCKS, at);) {
 		struct mojo_inode inode;
 		int err = mojo_block_set_add(&a->anchored, SET_BLOCKS, at, 1);
 		if (!err)
@@ -564,7 +574,7 @@ static int agree_directory(struct agree *a, struct mojo_inode *inode)
 static int agree_pages(struct agree *a, struct mojo_inode *inode)
 {
 	enum { PIECE = 64 };
-	struct mojo_slotmap map = {.tree = a->tree, .pages_per_slot = a->store->root.pages_per_slot};
+	struct mojo_slotmap map = { .tree = a->tree, .pages_per_slot = a->store->root.pages_per_slot };
 	uint32_t bucket = inode->attr.bucket, page_size = a->store->root.page_size;
 	uint64_t limit = (inode->attr.size + page_size - 1) / page_size, page, pages = 0, removed;
 	struct mojo_entry entry, entries[PIECE];
@@ -610,7 +620,7 @@ static int agree_counts(struct agree *a, const struct mojo_cell *cell)
 
 static int agree_unknown(struct agree *a)
 {
-	uint8_t key[MOJO_KEY_BYTES_MAX] = {0};
+	uint8_t key[MOJO_KEY_BYTES_MAX] = { 0 };
 	struct mojo_cell cell;
 	for (;;) {
 		/* Below the first type, or above the last. */
@@ -638,7 +648,7 @@ static int agree_unknown(struct agree *a)
 int mojo_agree(struct mojo_store *store, struct mojo_tree *tree, uint32_t version, bool mend, struct mojo_sink *sink,
 	       bool *ret_changed)
 {
-	struct agree a = {.store = store, .tree = tree, .version = version, .mend = mend, .sink = sink};
+	struct agree a = { .store = store, .tree = tree, .version = version, .mend = mend, .sink = sink };
 	int err = agree_unknown(&a);
 	if (!err)
 		err = agree_root(&a);
@@ -662,7 +672,7 @@ int mojo_agree(struct mojo_store *store, struct mojo_tree *tree, uint32_t versio
 
 int mojo_agree_circles(struct mojo_store *store, struct mojo_tree *tree, uint32_t version, struct mojo_sink *sink)
 {
-	struct agree a = {.store = store, .tree = tree, .version = version, .sink = sink};
+	struct agree a = { .store = store, .tree = tree, .version = version, .sink = sink };
 	int err = each(&a, MOJO_KEY_INODE, agree_circle);
 	mojo_block_set_free(&a.anchored);
 	return err;

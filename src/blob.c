@@ -213,8 +213,9 @@ static int load(struct mojo_blobs *blobs, const uint8_t *raw, enum mojo_blob_typ
 	} else if (length <= blob->data_bytes) {
 		memcpy(blob->data, blobs->scratch, length);
 	}
-	bool valid = type == MOJO_BLOB_NODE ? length == blob->data_bytes && mojo_node_valid(blob->data, blob->data_bytes) :
-					      length <= blob->data_bytes && length % MOJO_ENTRY_BYTES == 0;
+	bool valid = type == MOJO_BLOB_NODE
+			     ? length == blob->data_bytes && mojo_node_valid(blob->data, blob->data_bytes)
+			     : length <= blob->data_bytes && length % MOJO_ENTRY_BYTES == 0;
 	if (!valid) {
 		err = damaged(blobs, "a piece of the index is not what it should be", ref.address);
 		goto fail;
@@ -415,12 +416,12 @@ int mojo_blob_write_out(struct mojo_blobs *blobs, uint8_t *ref, mojo_blob_place_
 	struct mojo_blob *blob = mojo_ref_blob(ref);
 	if (blob->dirty) {
 		if (blob->type == MOJO_BLOB_NODE) {
-			struct write_out w = {.blobs = blobs, .place = place, .arg = arg};
+			struct write_out w = { .blobs = blobs, .place = place, .arg = arg };
 			mojo_node_each_ref(blob->data, write_child, &w);
 			if (w.err)
 				return w.err;
 		}
-		struct mojo_ref disk = {.version = blob->version};
+		struct mojo_ref disk = { .version = blob->version };
 		const uint8_t *data = stored_form(blobs, blob, &disk);
 		disk.checksum = mojo_checksum64(data, disk.bytes, blob->type);
 		int err = place(arg, data, disk.bytes, &disk.address);

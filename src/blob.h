@@ -34,10 +34,10 @@ struct mojo_blob {
 	enum mojo_blob_type type;
 	bool dirty;
 	uint32_t data_bytes;
-	uint64_t address; /* clean: where it is on disk */
-	uint8_t disk[MOJO_REF_BYTES]; /* clean: the reference to it */
-	struct mojo_blob *hash_next;            /* clean */
-	struct mojo_blob *lru_prev, *lru_next;  /* clean and unused */
+	uint64_t address;                      /* clean: where it is on disk */
+	uint8_t disk[MOJO_REF_BYTES];          /* clean: the reference to it */
+	struct mojo_blob *hash_next;           /* clean */
+	struct mojo_blob *lru_prev, *lru_next; /* clean and unused */
 	uint8_t data[];
 };
 

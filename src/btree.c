@@ -215,7 +215,7 @@ static int put_below(struct mojo_tree *tree, uint8_t *ref, unsigned level, const
 				return 0;
 			}
 			/* Keep the old cell until the new one is sure to fit. */
-			struct mojo_cell old = {.value_length = length};
+			struct mojo_cell old = { .value_length = length };
 			memcpy(old.value, have, length);
 			mojo_node_remove(node->data, index);
 			err = insert_cell(tree, node, index, key, key_length, value, value_length, ret_split);
@@ -227,7 +227,7 @@ static int put_below(struct mojo_tree *tree, uint8_t *ref, unsigned level, const
 		return insert_cell(tree, node, index, key, key_length, value, value_length, ret_split);
 	}
 	unsigned child = mojo_node_child(node->data, key, key_length);
-	struct split split = {0};
+	struct split split = { 0 };
 	err = put_below(tree, mojo_node_value(node->data, child, &length), level - 1, key, key_length, value,
 			value_length, &split);
 	if (err || !split.right)
@@ -251,7 +251,7 @@ int mojo_tree_put(struct mojo_tree *tree, const uint8_t *key, unsigned key_lengt
 		mojo_node_init(node->data, tree->blobs->node_bytes, 0, tree->kind);
 		mojo_blob_ref(node, tree->root);
 	}
-	struct split split = {0};
+	struct split split = { 0 };
 	err = put_below(tree, tree->root, LEVEL_ANY, key, key_length, value, value_length, &split);
 	if (err || !split.right)
 		return err;
@@ -349,7 +349,7 @@ static int delete_below(struct mojo_tree *tree, uint8_t *ref, unsigned level, co
 
 int mojo_tree_delete(struct mojo_tree *tree, const uint8_t *key, unsigned key_length)
 {
-	struct mojo_cell *unused = &(struct mojo_cell){0};
+	struct mojo_cell *unused = &(struct mojo_cell){ 0 };
 	int err = mojo_tree_get(tree, key, key_length, unused); /* copy nothing for an absent key */
 	if (err)
 		return err;
@@ -379,7 +379,7 @@ int mojo_tree_delete(struct mojo_tree *tree, const uint8_t *key, unsigned key_le
 int mojo_tree_touch(struct mojo_tree *tree, const uint8_t *key, unsigned key_length, uint8_t **ret_value,
 		    unsigned *ret_value_length)
 {
-	struct mojo_cell *unused = &(struct mojo_cell){0};
+	struct mojo_cell *unused = &(struct mojo_cell){ 0 };
 	int err = mojo_tree_get(tree, key, key_length, unused);
 	if (err)
 		return err;

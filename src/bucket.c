@@ -47,7 +47,7 @@ static int read_block(struct mojo_store *store, uint32_t bucket, uint64_t page, 
 static int load_page(struct mojo_store *store, uint32_t bucket, uint64_t page, uint8_t *buf)
 {
 	const uint8_t *have = mojo_log_find(&store->log, bucket, page);
-	struct mojo_entry entry = {0};
+	struct mojo_entry entry = { 0 };
 	if (!have) {
 		struct mojo_slotmap map = mojo_map_of(store, &store->main);
 		int err = mojo_slotmap_get(&map, bucket, page, 1, &entry);
@@ -73,17 +73,18 @@ struct fetch {
 
 struct request {
 	uint32_t bucket;
-	uint64_t first;  /* page */
+	uint64_t first; /* page */
 	uint32_t pages;
-	uint32_t skip;   /* bytes of the first page before the range */
-	size_t length;   /* bytes */
+	uint32_t skip; /* bytes of the first page before the range */
+	size_t length; /* bytes */
 	uint8_t *buf;
 	uint32_t fetch_count;
 	struct fetch fetch[READ_PAGES];
 };
 
 /* Where the bytes of page @index of the request begin in the page and in the buffer, and how many they are. */
-static size_t page_part(const struct request *r, uint32_t page_size, uint32_t index, size_t *ret_in_page, size_t *ret_at)
+static size_t page_part(const struct request *r, uint32_t page_size, uint32_t index, size_t *ret_in_page,
+			size_t *ret_at)
 {
 	size_t in_page = index == 0 ? r->skip : 0;
 	size_t at = index == 0 ? 0 : (size_t)index * page_size - r->skip;
@@ -115,7 +116,7 @@ static int plan(struct mojo_store *store, struct mojo_tree *tree, struct request
 		if (have)
 			memcpy(r->buf + at, have + in_page, part);
 		else if (entries[i].version)
-			r->fetch[r->fetch_count++] = (struct fetch){entries[i], i};
+			r->fetch[r->fetch_count++] = (struct fetch){ entries[i], i };
 		else
 			memset(r->buf + at, 0, part);
 	}
@@ -165,9 +166,9 @@ static int fetch(struct mojo_store *store, struct request *r, uint32_t *ret_bad)
 			break;
 		}
 		/* Nothing lies at address 0 but the first group: a page said to be there is known to be lost. */
-		err = r->fetch[i].entry.address ? mojo_chunks_read(&store->chunks, r->fetch[i].entry.address, to,
-								   (size_t)n * page_size) :
-						  -EUCLEAN;
+		err = r->fetch[i].entry.address
+			      ? mojo_chunks_read(&store->chunks, r->fetch[i].entry.address, to, (size_t)n * page_size)
+			      : -EUCLEAN;
 		if (err == -EIO || err == -EUCLEAN) {
 			*ret_bad = i;
 			err = -EAGAIN;
@@ -193,7 +194,7 @@ static int read_piece(struct mojo_store *store, uint32_t version, uint32_t bucke
 		      size_t length, size_t *ret_length)
 {
 	uint32_t page_size = mojo_page_size(store);
-	struct request r = {.bucket = bucket, .buf = buf};
+	struct request r = { .bucket = bucket, .buf = buf };
 	for (;;) {
 		struct mojo_tree frozen, *tree;
 		struct mojo_inode inode;
@@ -474,7 +475,8 @@ int mojo_fallocate(struct mojo_store *store, uint32_t bucket, int mode, uint64_t
 {
 	bool keep = mode & MOJO_FALLOC_KEEP_SIZE, hole = mode & MOJO_FALLOC_PUNCH_HOLE,
 	     zero = mode & MOJO_FALLOC_ZERO_RANGE;
-	if (mode & ~(MOJO_FALLOC_KEEP_SIZE | MOJO_FALLOC_PUNCH_HOLE | MOJO_FALLOC_ZERO_RANGE) || (hole && (zero || !keep)))
+	if (mode & ~(MOJO_FALLOC_KEEP_SIZE | MOJO_FALLOC_PUNCH_HOLE | MOJO_FALLOC_ZERO_RANGE) ||
+	    (hole && (zero || !keep)))
 		return -EOPNOTSUPP;
 	if (length == 0)
 		return -EINVAL;
@@ -526,7 +528,7 @@ static int next_page(struct mojo_store *store, struct mojo_tree *tree, uint32_t 
 		return err;
 	if (waiting != UINT64_MAX && (err || waiting <= *ret_page)) {
 		*ret_page = waiting;
-		*ret_entry = (struct mojo_entry){0};
+		*ret_entry = (struct mojo_entry){ 0 };
 		return 0;
 	}
 	return err;
@@ -571,8 +573,8 @@ int mojo_seek(struct mojo_store *store, uint32_t version, uint32_t bucket, uint6
 	return 0;
 }
 
-int mojo_map(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t first, struct mojo_map_entry *entries,
-	     size_t capacity, size_t *ret_count)
+int mojo_map(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t first,
+	     struct mojo_map_entry *entries, size_t capacity, size_t *ret_count)
 {
 	struct mojo_tree frozen, *tree;
 	struct mojo_inode inode;

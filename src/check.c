@@ -42,37 +42,60 @@ static bool is_newer(const uint8_t *slot)
 	return mojo_root_decode(slot, &root) == -EPROTONOSUPPORT && mojo_root_decode(copy, &root) != 0;
 }
 
-static void tell_root(struct mojo_sink *sink, const struct mojo_roots *roots, unsigned slot)
+/*
+ * What a loss of power in the middle of writing a root may leave is no error: some of the old root's sectors, some of
+ * the new one's. It still says that it is a root of this store, the one before the good one or the one behind it.
+ */
+static bool is_torn(const uint8_t *slot, const struct mojo_root *good)
 {
-	static const char *const names[] = {"first", "second"};
-	struct mojo_finding f = {.kind = MOJO_FOUND_ROOT, .severity = MOJO_ERROR};
+	uint8_t whole[MOJO_ROOT_SLOT_BYTES];
+	uint64_t generation = mojo_get64(slot + 32);
+	mojo_root_encode(whole, good);
+	return memcmp(slot, whole, 12) == 0 && memcmp(slot + 16, whole + 16, 16) == 0 &&
+	       (generation == good->generation + 1 || generation + 1 == good->generation);
+}
+
+static void tell_root(struct mojo_sink *sink, const struct mojo_roots *roots, unsigned slot, const uint8_t *bytes)
+{
+	static const char *const names[] = { "first", "second" };
+	struct mojo_finding f = { .kind = MOJO_FOUND_ROOT, .severity = MOJO_ERROR };
 	if (!sink || roots->state[slot] == MOJO_ROOT_GOOD)
 		return;
-	if (roots->state[slot] == MOJO_ROOT_MENDED)
+	if (roots->state[slot] == MOJO_ROOT_MENDED) {
 		mojo_found(sink, &f, "the %s root in %s has one wrong byte; which one is known", names[slot],
 			   MOJO_STATE_FILE);
-	else if (roots->newest >= 0)
+	} else if (roots->newest < 0) {
+		mojo_found(
+			sink, &f,
+			"the %s root in %s is damaged, and so is the other one: nothing leads to the data any more, and a "
+			"root cannot be made up. Restore %s from a backup of this store of the same time; the chunk "
+			"files are as they were",
+			names[slot], MOJO_STATE_FILE, MOJO_STATE_FILE);
+	} else if (is_torn(bytes, &roots->root[roots->newest])) {
+		f.severity = MOJO_WARNING;
+		mojo_found(
+			sink, &f,
+			"the %s root in %s is not whole, as after a loss of power while it was written; the other one "
+			"serves, nothing is lost",
+			names[slot], MOJO_STATE_FILE);
+	} else {
 		mojo_found(sink, &f, "the %s root in %s is damaged; the other one serves, nothing is lost", names[slot],
 			   MOJO_STATE_FILE);
-	else
-		mojo_found(sink, &f,
-			   "the %s root in %s is damaged, and so is the other one: nothing leads to the data any more, and a "
-			   "root cannot be made up. Restore %s from a backup of this store of the same time; the chunk "
-			   "files are as they were",
-			   names[slot], MOJO_STATE_FILE, MOJO_STATE_FILE);
+	}
 }
 
 int mojo_roots_read(struct mojo_io *io, const struct mojo_config *config, struct mojo_sink *sink,
 		    struct mojo_roots *ret_roots)
 {
-	uint8_t bytes[MOJO_ROOT_SLOTS * MOJO_ROOT_SLOT_BYTES] = {0};
-	struct mojo_roots roots = {.newest = -1};
+	uint8_t bytes[MOJO_ROOT_SLOTS * MOJO_ROOT_SLOT_BYTES] = { 0 };
+	struct mojo_roots roots = { .newest = -1 };
 	struct mojo_io_file *file;
 	size_t got = 0;
 	int err = io->ops->open(io, MOJO_STATE_FILE, 0, &file);
 	if (err) {
 		if (err == -ENOENT)
-			mojo_event(config, MOJO_ERROR, "this is no mojofs store: there is no %s in it", MOJO_STATE_FILE);
+			mojo_event(config, MOJO_ERROR, "this is no mojofs store: there is no %s in it",
+				   MOJO_STATE_FILE);
 		else
 			mojo_event(config, MOJO_ERROR, "cannot open %s: %s", MOJO_STATE_FILE, strerror(-err));
 		return err;
@@ -99,7 +122,7 @@ int mojo_roots_read(struct mojo_io *io, const struct mojo_config *config, struct
 		    (roots.newest < 0 || roots.root[i].generation > roots.root[roots.newest].generation))
 			roots.newest = i;
 	for (unsigned i = 0; i < MOJO_ROOT_SLOTS; i++)
-		tell_root(sink, &roots, i);
+		tell_root(sink, &roots, i, bytes + (size_t)i * MOJO_ROOT_SLOT_BYTES);
 	*ret_roots = roots;
 	return 0;
 }
@@ -170,7 +193,7 @@ int mojo_look(struct mojo_io *io, const struct mojo_roots *roots, unsigned slot,
 int mojo_check(struct mojo_io *io, const struct mojo_check_options *options, struct mojo_check_result *ret_result)
 {
 	static const struct mojo_check_options none;
-	struct mojo_sink sink = {.options = options ? options : &none};
+	struct mojo_sink sink = { .options = options ? options : &none };
 	struct mojo_config config = {
 		.read_only = true,
 		.owner = sink.options->owner,

@@ -14,11 +14,11 @@ static_assert(GROUP_BYTES > MOJO_PPS_MAX * MOJO_ENTRY_BYTES, "a group holds the 
 struct placer {
 	struct mojo_store *store;
 	uint64_t generation;
-	uint8_t *buf;         /* one header block, then blobs */
-	uint32_t blocks_max;  /* of blobs in any group */
-	uint32_t room;        /* blocks of blobs reserved for this one */
-	uint32_t used;        /* blocks of blobs */
-	uint64_t address;     /* of the header block, once the group has begun */
+	uint8_t *buf;        /* one header block, then blobs */
+	uint32_t blocks_max; /* of blobs in any group */
+	uint32_t room;       /* blocks of blobs reserved for this one */
+	uint32_t used;       /* blocks of blobs */
+	uint64_t address;    /* of the header block, once the group has begun */
 	bool begun;
 	uint64_t groups;
 };
@@ -55,7 +55,7 @@ static int finish_group(struct placer *p, bool end)
 	group.record_bytes = (uint32_t)(at - p->buf - MOJO_GROUP_HEADER_BYTES);
 	mojo_group_seal(p->buf, block, log->store_id, &group);
 
-	struct iovec vector = {p->buf, ((size_t)p->used + 1) * block};
+	struct iovec vector = { p->buf, ((size_t)p->used + 1) * block };
 	int err = mojo_chunks_write(log->chunks, p->address, &vector, 1);
 	if (err)
 		return err;
@@ -134,7 +134,7 @@ static int write_trees(struct mojo_store *store, uint64_t generation)
 int mojo_root_write(struct mojo_store *store, const struct mojo_root *root, unsigned slot)
 {
 	uint8_t bytes[MOJO_ROOT_SLOT_BYTES];
-	struct iovec vector = {bytes, sizeof(bytes)};
+	struct iovec vector = { bytes, sizeof(bytes) };
 	mojo_root_encode(bytes, root);
 	int err = store->io->ops->write(store->state_file, &vector, 1, (uint64_t)slot * MOJO_ROOT_SLOT_BYTES);
 	return err ? err : store->io->ops->flush(store->state_file);
@@ -149,7 +149,7 @@ static int take(struct mojo_store *store)
 	root.log_sequence = log->sequence;
 	root.epoch = log->announce ? log->previous_epoch : log->epoch;
 
-	struct mojo_block_set settled = {0};
+	struct mojo_block_set settled = { 0 };
 	int err = mojo_space_settle(&store->space, &settled);
 	if (!err)
 		err = write_trees(store, root.generation);
@@ -180,6 +180,12 @@ static int take(struct mojo_store *store)
 	return err ? mojo_poison(store, err, "giving back dead space") : 0;
 }
 
+uint64_t mojo_checkpoint_blocks(const struct mojo_store *store)
+{
+	uint64_t dirty = store->blobs.dirty_blocks;
+	return dirty + dirty / 4 + store->space.fresh.count / 4 + 64;
+}
+
 bool mojo_checkpoint_due(const struct mojo_store *store, unsigned factor)
 {
 	return store->log.bytes_since_root >= store->config.checkpoint_bytes * factor ||
@@ -200,6 +206,12 @@ int mojo_checkpoint_locked(struct mojo_store *store)
 	} while (!err && !mojo_log_is_empty(&store->log));
 	if (!err)
 		err = store->log.failed;
+	/* In the middle there is no way back. */
+	if (!err) {
+		err = mojo_log_secure(&store->log, mojo_checkpoint_blocks(store));
+		if (err && err != -ENOSPC)
+			mojo_poison(store, err, "making room for a checkpoint");
+	}
 	if (!err)
 		err = take(store);
 	store->quiet = false;
@@ -224,54 +236,78 @@ int mojo_checkpoint(struct mojo_store *store)
 struct mark {
 	struct mojo_store *store;
 	struct mojo_block_set live;
+	struct mojo_block_set whole; /* slot blobs of which every page is marked */
 	int err;
 };
 
-static int mark_slot(struct mark *m, const uint8_t *entries, size_t count, size_t stride)
+static int mark_entry(struct mark *m, const uint8_t *raw)
 {
+	struct mojo_entry entry = mojo_entry_decode(raw);
+	if (!entry.version || !entry.address)
+		return 0;
+	return mojo_block_set_add(&m->live, m->store->space.group_blocks, entry.address, 1);
+}
+
+/* The pages of a slot as one version has them. What its deltas replace in a blob it shares may be dead. */
+static int mark_slot(struct mark *m, const uint8_t *value, unsigned length)
+{
+	struct mojo_blobs *blobs = &m->store->blobs;
+	uint32_t group_blocks = m->store->space.group_blocks;
+	const uint8_t *delta = value + MOJO_SLOT_VALUE_FIXED_BYTES, *end = value + length;
+	struct mojo_ref ref = mojo_ref_decode(value);
+	struct mojo_blob *base = NULL;
 	int err = 0;
-	for (size_t i = 0; i < count && !err; i++) {
-		struct mojo_entry entry = mojo_entry_decode(entries + i * stride);
-		if (entry.version && entry.address)
-			err = mojo_block_set_add(&m->live, m->store->space.group_blocks, entry.address, 1);
+	if (delta > end || (end - delta) % MOJO_DELTA_BYTES)
+		return -EUCLEAN;
+	bool alone = delta == end, on_disk = ref.bytes && !mojo_ref_in_memory(value);
+	if (on_disk && alone && mojo_block_set_has(&m->whole, group_blocks, ref.address))
+		return 0;
+	if (!mojo_ref_is_null(value))
+		err = mojo_blob_get(blobs, value, MOJO_BLOB_SLOT, &base);
+	if (!err && on_disk)
+		err = mojo_block_set_add(&m->live, group_blocks, ref.address,
+					 mojo_blob_blocks(ref.bytes, blobs->chunks->block_bytes));
+	if (!err && on_disk && alone)
+		err = mojo_block_set_add(&m->whole, group_blocks, ref.address, 1);
+	for (uint32_t i = 0; base && i < base->data_bytes / MOJO_ENTRY_BYTES && !err; i++) {
+		if (delta < end && mojo_get16(delta) == i)
+			delta += MOJO_DELTA_BYTES;
+		else
+			err = mark_entry(m, base->data + (size_t)i * MOJO_ENTRY_BYTES);
 	}
+	for (delta = value + MOJO_SLOT_VALUE_FIXED_BYTES; delta < end && !err; delta += MOJO_DELTA_BYTES)
+		err = mark_entry(m, delta + 2);
+	mojo_blob_put(blobs, base);
 	return err;
 }
 
-static int mark_blob(struct mark *m, const uint8_t *ref, enum mojo_blob_type type)
+static int mark_node(struct mark *m, const uint8_t *ref)
 {
 	struct mojo_blobs *blobs = &m->store->blobs;
 	uint32_t group_blocks = m->store->space.group_blocks;
 	bool on_disk = !mojo_ref_in_memory(ref); /* reclaiming has touched the space tree again */
-	struct mojo_ref r = on_disk ? mojo_ref_decode(ref) : (struct mojo_ref){0};
+	struct mojo_ref r = on_disk ? mojo_ref_decode(ref) : (struct mojo_ref){ 0 };
 	if (on_disk && mojo_block_set_has(&m->live, group_blocks, r.address))
 		return 0; /* shared, and seen already */
 	struct mojo_blob *blob;
-	int err = mojo_blob_get(blobs, ref, type, &blob);
+	int err = mojo_blob_get(blobs, ref, MOJO_BLOB_NODE, &blob);
 	if (err)
 		return err;
 	if (on_disk)
 		err = mojo_block_set_add(&m->live, group_blocks, r.address,
 					 mojo_blob_blocks(r.bytes, blobs->chunks->block_bytes));
-	if (!err && type == MOJO_BLOB_SLOT) {
-		err = mark_slot(m, blob->data, blob->data_bytes / MOJO_ENTRY_BYTES, MOJO_ENTRY_BYTES);
-	} else if (!err) {
-		unsigned count = mojo_node_count(blob->data), kind = mojo_node_kind(blob->data), length;
-		bool inner = mojo_node_level(blob->data) > 0;
-		for (unsigned i = 0; i < count && !err; i++) {
-			unsigned key_length;
-			const uint8_t *key = mojo_node_key(blob->data, i, &key_length);
-			uint8_t *value = mojo_node_value(blob->data, i, &length);
-			if (!inner && mojo_leaf_ref_offset(kind, key, key_length) < 0)
-				continue;
-			bool slot = !inner && kind == MOJO_TREE_MAIN;
-			if (!mojo_ref_is_null(value))
-				err = mark_blob(m, value, slot ? MOJO_BLOB_SLOT : MOJO_BLOB_NODE);
-			if (!err && slot && length >= MOJO_SLOT_VALUE_FIXED_BYTES)
-				err = mark_slot(m, value + MOJO_SLOT_VALUE_FIXED_BYTES + 2,
-						(length - MOJO_SLOT_VALUE_FIXED_BYTES) / MOJO_DELTA_BYTES,
-						MOJO_DELTA_BYTES);
-		}
+	unsigned count = mojo_node_count(blob->data), kind = mojo_node_kind(blob->data);
+	bool inner = mojo_node_level(blob->data) > 0;
+	for (unsigned i = 0; i < count && !err; i++) {
+		unsigned key_length, length;
+		const uint8_t *key = mojo_node_key(blob->data, i, &key_length);
+		uint8_t *value = mojo_node_value(blob->data, i, &length);
+		if (!inner && mojo_leaf_ref_offset(kind, key, key_length) < 0)
+			continue;
+		if (!inner && kind == MOJO_TREE_MAIN)
+			err = mark_slot(m, value, length);
+		else if (!mojo_ref_is_null(value))
+			err = mark_node(m, value);
 	}
 	mojo_blob_put(blobs, blob);
 	return err;
@@ -307,18 +343,19 @@ static int mark_chunk(void *arg, const char *name)
 int mojo_mark_locked(struct mojo_store *store)
 {
 	int err = mojo_checkpoint_locked(store); /* no dirty blob is left, and the lock stays ours from here */
-	struct mark m = {.store = store};
+	struct mark m = { .store = store };
 	if (!err)
 		err = mojo_log_is_empty(&store->log) && !store->log.busy ? 0 : -EAGAIN;
-	const uint8_t *roots[] = {store->main.root, store->versions.root, store->dead.root};
+	const uint8_t *roots[] = { store->main.root, store->versions.root, store->dead.root };
 	for (size_t i = 0; i < 3 && !err; i++)
 		if (!mojo_ref_is_null(roots[i]))
-			err = mark_blob(&m, roots[i], MOJO_BLOB_NODE);
+			err = mark_node(&m, roots[i]);
 	if (!err)
 		err = store->io->ops->list(store->io, MOJO_CHUNK_DIR, mark_chunk, &m);
 	if (!err)
 		store->mark_pending = store->space.out_of_memory = false;
 	mojo_block_set_free(&m.live);
+	mojo_block_set_free(&m.whole);
 	if (err && err != -EAGAIN && !store->log.failed) {
 		/* Part of the index cannot be read. Trying again would not help; space stays taken, nothing else. */
 		store->mark_failed = true;

@@ -12,11 +12,16 @@
 
 #include "state.h"
 
-/* mojo_checkpoint_locked - [unlocks, at the beginning] */
+/* mojo_checkpoint_locked - [unlocks, at the beginning] -ENOSPC, and nothing has happened, if the disk has no room for
+ * it; after any other failure the store takes no more changes. */
 int mojo_checkpoint_locked(struct mojo_store *store);
 
 /* mojo_checkpoint_due - has the log, or the index in memory, grown past @factor times its limit? */
 bool mojo_checkpoint_due(const struct mojo_store *store, unsigned factor);
+
+/* mojo_checkpoint_blocks - disk space that a checkpoint may take now, at most. The space tree grows while deaths are
+ * noted. */
+uint64_t mojo_checkpoint_blocks(const struct mojo_store *store);
 
 /* mojo_root_write - encode @root and put it into slot @slot of the state file, on stable storage. */
 int mojo_root_write(struct mojo_store *store, const struct mojo_root *root, unsigned slot);

@@ -95,7 +95,7 @@ static int acquire(struct mojo_chunks *chunks, uint32_t number, struct mojo_chun
 		err = chunks->io->ops->open(chunks->io, path, chunks->read_only ? 0 : MOJO_IO_WRITE, &file);
 		if (err)
 			goto out;
-		*f = (struct mojo_chunk_file){.number = number, .file = file};
+		*f = (struct mojo_chunk_file){ .number = number, .file = file };
 	}
 	f->users++;
 	f->last_use = ++chunks->clock;
@@ -302,7 +302,7 @@ static int add_usage(void *arg, const char *name)
 
 int mojo_chunks_usage(struct mojo_chunks *chunks, uint64_t *ret_count, uint64_t *ret_disk_bytes)
 {
-	struct usage usage = {.chunks = chunks};
+	struct usage usage = { .chunks = chunks };
 	int err = chunks->io->ops->list(chunks->io, MOJO_CHUNK_DIR, add_usage, &usage);
 	if (err)
 		return err;

@@ -19,10 +19,10 @@
 
 struct mojo_chunk_file {
 	uint32_t number;
-	uint32_t users;    /* guarded by mu */
-	uint64_t last_use; /* guarded by mu */
+	uint32_t users;            /* guarded by mu */
+	uint64_t last_use;         /* guarded by mu */
 	struct mojo_io_file *file; /* owned; NULL: this place is empty */
-	bool forget;       /* removed or renamed: close when the last user leaves */
+	bool forget;               /* removed or renamed: close when the last user leaves */
 };
 
 struct mojo_chunks {

@@ -8,9 +8,9 @@
 
 #include "namespace.h"
 
-#define TEXT_BYTES 512u
+#define TEXT_BYTES  512u
 #define PENDING_MAX 4096u /* then all are told, versions or not */
-#define DEPTH_MAX 100000u
+#define DEPTH_MAX   100000u
 
 struct mojo_pending {
 	struct mojo_finding finding; /* text and path are owned */
@@ -94,7 +94,7 @@ static bool keep(struct mojo_sink *sink, const struct mojo_finding *finding)
 		sink->pending = grown;
 		sink->pending_capacity = capacity;
 	}
-	struct mojo_pending p = {.finding = *finding};
+	struct mojo_pending p = { .finding = *finding };
 	p.finding.last_version = finding->version;
 	p.finding.text = strdup(finding->text);
 	p.finding.path = finding->path ? strdup(finding->path) : NULL;

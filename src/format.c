@@ -7,8 +7,8 @@
 
 #include "checksum.h"
 
-static const char root_magic[8] = {'M', 'O', 'J', 'O', 'R', 'O', 'O', 'T'};
-static const char group_magic[8] = {'M', 'O', 'J', 'O', 'G', 'R', 'U', 'P'};
+static const char root_magic[8] = { 'M', 'O', 'J', 'O', 'R', 'O', 'O', 'T' };
+static const char group_magic[8] = { 'M', 'O', 'J', 'O', 'G', 'R', 'U', 'P' };
 
 #define VERSION_SHIFT 40
 
@@ -69,31 +69,31 @@ bool mojo_ref_valid(const uint8_t *p, size_t max_bytes)
 /* ---- the root ------------------------------------------------------------------------------- */
 
 enum { /* offsets in a root slot */
-	R_MAGIC = 0,
-	R_FORMAT = 8,
-	R_FLAGS = 12,
-	R_STORE_ID = 16,
-	R_GENERATION = 32,
-	R_PAGE_SIZE = 40,
-	R_PPS = 44,
-	R_CHUNK_BLOCKS = 48,
-	R_RESERVED = 52,
-	R_EPOCH = 56,
-	R_LOG_SEQUENCE = 64,
-	R_LOG_ADDRESS = 72,
-	R_ACTIVE = 80,
-	R_NEXT_BUCKET = 84,
-	R_MAIN = 88,
-	R_VERSIONS = 112,
-	R_SPACE = 136,
-	R_CREATED = 160,
-	R_WRITTEN = 168,
-	R_FILES = 176,
-	R_DIRECTORIES = 184,
-	R_FROZEN = 192,
-	R_DURABLE = 200,
-	R_END = 208, /* zeros from here to the checksum */
-	R_CHECKSUM = 4088,
+       R_MAGIC = 0,
+       R_FORMAT = 8,
+       R_FLAGS = 12,
+       R_STORE_ID = 16,
+       R_GENERATION = 32,
+       R_PAGE_SIZE = 40,
+       R_PPS = 44,
+       R_CHUNK_BLOCKS = 48,
+       R_RESERVED = 52,
+       R_EPOCH = 56,
+       R_LOG_SEQUENCE = 64,
+       R_LOG_ADDRESS = 72,
+       R_ACTIVE = 80,
+       R_NEXT_BUCKET = 84,
+       R_MAIN = 88,
+       R_VERSIONS = 112,
+       R_SPACE = 136,
+       R_CREATED = 160,
+       R_WRITTEN = 168,
+       R_FILES = 176,
+       R_DIRECTORIES = 184,
+       R_FROZEN = 192,
+       R_DURABLE = 200,
+       R_END = 208, /* zeros from here to the checksum */
+       R_CHECKSUM = 4088,
 };
 static_assert(R_CHECKSUM + 8 == MOJO_ROOT_SLOT_BYTES, "a root slot is one sector-aligned 4 KiB");
 static_assert(R_MAIN + 3 * MOJO_REF_BYTES == R_CREATED, "three references");
@@ -169,10 +169,9 @@ int mojo_root_decode(const uint8_t *slot, struct mojo_root *ret_root)
 	    !root.chunk_blocks || mojo_geometry_complete(&geometry, &reason) != 0)
 		return -EUCLEAN;
 	if (root.generation == 0 || root.log_sequence == 0 || root.log_address > MOJO_ADDRESS_MAX ||
-	    root.durable_sequence < root.log_sequence - 1 ||
-	    root.active_version == 0 || root.active_version > MOJO_VERSION_MAX ||
-	    root.next_bucket <= MOJO_ROOT_BUCKET || root.next_bucket > MOJO_BUCKET_MAX ||
-	    (root.flags & ~MOJO_ROOT_MARK_PENDING))
+	    root.durable_sequence < root.log_sequence - 1 || root.active_version == 0 ||
+	    root.active_version > MOJO_VERSION_MAX || root.next_bucket <= MOJO_ROOT_BUCKET ||
+	    root.next_bucket > MOJO_BUCKET_MAX || (root.flags & ~MOJO_ROOT_MARK_PENDING))
 		return -EUCLEAN;
 	if (!mojo_ref_valid(root.main_ref, MOJO_PAGE_SIZE_MAX) ||
 	    !mojo_ref_valid(root.versions_ref, MOJO_PAGE_SIZE_MAX) ||
@@ -196,8 +195,7 @@ int mojo_geometry_complete(struct mojo_geometry *geometry, const char **ret_reas
 	*ret_reason = NULL;
 	if (!power_of_two(g.page_size) || g.page_size < MOJO_PAGE_SIZE_MIN || g.page_size > MOJO_PAGE_SIZE_MAX)
 		*ret_reason = "the page size must be a power of two from 4096 to 65536";
-	else if (!power_of_two(g.pages_per_slot) || g.pages_per_slot < MOJO_PPS_MIN ||
-		 g.pages_per_slot > MOJO_PPS_MAX)
+	else if (!power_of_two(g.pages_per_slot) || g.pages_per_slot < MOJO_PPS_MIN || g.pages_per_slot > MOJO_PPS_MAX)
 		*ret_reason = "the pages per slot must be a power of two from 64 to 65536";
 	else if (!power_of_two(g.chunk_bytes) || g.chunk_bytes < MOJO_CHUNK_BYTES_MIN ||
 		 g.chunk_bytes > MOJO_CHUNK_BYTES_MAX)
@@ -213,19 +211,19 @@ int mojo_geometry_complete(struct mojo_geometry *geometry, const char **ret_reas
 /* ---- groups --------------------------------------------------------------------------------- */
 
 enum { /* offsets in a group's header */
-	G_MAGIC = 0,
-	G_STORE_ID = 8,
-	G_EPOCH = 24,
-	G_SEQUENCE = 32,
-	G_DURABLE = 40,
-	G_ADDRESS = 48,
-	G_HEADER_BLOCKS = 56,
-	G_DATA_BLOCKS = 60,
-	G_RECORD_COUNT = 64,
-	G_RECORD_BYTES = 68,
-	G_FLAGS = 72,
-	G_RESERVED = 76, /* 12 bytes */
-	G_CHECKSUM = 88,
+       G_MAGIC = 0,
+       G_STORE_ID = 8,
+       G_EPOCH = 24,
+       G_SEQUENCE = 32,
+       G_DURABLE = 40,
+       G_ADDRESS = 48,
+       G_HEADER_BLOCKS = 56,
+       G_DATA_BLOCKS = 60,
+       G_RECORD_COUNT = 64,
+       G_RECORD_BYTES = 68,
+       G_FLAGS = 72,
+       G_RESERVED = 76, /* 12 bytes */
+       G_CHECKSUM = 88,
 };
 static_assert(G_CHECKSUM + 8 == MOJO_GROUP_HEADER_BYTES, "records follow the checksum");
 
@@ -425,8 +423,8 @@ int mojo_name_check(const char *name, size_t length)
 {
 	if (length > MOJO_NAME_MAX)
 		return -ENAMETOOLONG;
-	if (length == 0 || memchr(name, '/', length) || memchr(name, '\0', length) ||
-	    (length == 1 && name[0] == '.') || (length == 2 && name[0] == '.' && name[1] == '.'))
+	if (length == 0 || memchr(name, '/', length) || memchr(name, '\0', length) || (length == 1 && name[0] == '.') ||
+	    (length == 2 && name[0] == '.' && name[1] == '.'))
 		return -EINVAL;
 	return 0;
 }

@@ -92,7 +92,7 @@ static inline void mojo_put_be64(uint8_t *p, uint64_t v)
 #define MOJO_ENTRY_BYTES 12u
 #define MOJO_ADDRESS_MAX ((1ull << 40) - 1)
 
-struct mojo_entry { /* version 0: no page */
+struct mojo_entry {        /* version 0: no page */
 	uint64_t address;  /* block, 40 bits; 0: there was a page, and it is lost */
 	uint32_t version;  /* that wrote it, 24 bits */
 	uint32_t checksum; /* of the page, seeded with bucket and page number */
@@ -108,8 +108,8 @@ struct mojo_entry mojo_entry_decode(const uint8_t *p);
  * of the stored bytes. All zero: nothing is referred to. In memory a reference may hold a pointer
  * instead (MOJO_REF_IN_MEMORY, see blob.h); decoding one from disk refuses that flag.
  */
-#define MOJO_REF_BYTES 24u
-#define MOJO_REF_ZSTD 1u
+#define MOJO_REF_BYTES     24u
+#define MOJO_REF_ZSTD      1u
 #define MOJO_REF_IN_MEMORY 0x80000000u
 
 struct mojo_ref {
@@ -135,13 +135,13 @@ bool mojo_ref_valid(const uint8_t *p, size_t max_bytes);
 
 /* ---- the root ------------------------------------------------------------------------------- */
 
-#define MOJO_STATE_FILE "mojo.state"
-#define MOJO_STATE_NEW_FILE "mojo.state.new"
-#define MOJO_LOCK_FILE "mojo.lock"
-#define MOJO_CHUNK_DIR "chunks"
+#define MOJO_STATE_FILE      "mojo.state"
+#define MOJO_STATE_NEW_FILE  "mojo.state.new"
+#define MOJO_LOCK_FILE       "mojo.lock"
+#define MOJO_CHUNK_DIR       "chunks"
 #define MOJO_ROOT_SLOT_BYTES 4096u /* the state file is two of these */
-#define MOJO_ROOT_SLOTS 2u
-#define MOJO_STORE_ID_BYTES 16u
+#define MOJO_ROOT_SLOTS      2u
+#define MOJO_STORE_ID_BYTES  16u
 
 #define MOJO_ROOT_MARK_PENDING 1u /* flags: dead space left by a dropped version is still to be found */
 
@@ -152,9 +152,9 @@ struct mojo_root {
 	uint32_t pages_per_slot;
 	uint32_t chunk_blocks;
 	uint32_t flags;
-	uint64_t epoch;        /* of the log at log_address */
-	uint64_t log_sequence; /* of the first group to replay */
-	uint64_t log_address;  /* block where that group begins, or will */
+	uint64_t epoch;            /* of the log at log_address */
+	uint64_t log_sequence;     /* of the first group to replay */
+	uint64_t log_address;      /* block where that group begins, or will */
 	uint64_t durable_sequence; /* the checkpoint's own groups end here: the log must reach at least this far */
 	uint32_t active_version;
 	uint32_t next_bucket;
@@ -176,8 +176,8 @@ int mojo_geometry_complete(struct mojo_geometry *geometry, const char **ret_reas
 
 /* ---- groups --------------------------------------------------------------------------------- */
 
-#define MOJO_GROUP_HEADER_BYTES 96u /* before the first record */
-#define MOJO_GROUP_BATCH_END 1u
+#define MOJO_GROUP_HEADER_BYTES     96u /* before the first record */
+#define MOJO_GROUP_BATCH_END        1u
 #define MOJO_GROUP_HEADER_BYTES_MAX (1u << 20) /* header blocks together */
 
 struct mojo_group {
@@ -206,16 +206,16 @@ int mojo_group_verify(const uint8_t *p, uint32_t page_size, const struct mojo_gr
 /* ---- records -------------------------------------------------------------------------------- */
 
 enum mojo_record_type {
-	MOJO_RECORD_EPOCH = 1,   /* previous epoch: the log goes on in a new one after an opening */
-	MOJO_RECORD_PAGES = 2,   /* version, bucket, first page, count, a checksum each; data blocks follow in order */
-	MOJO_RECORD_INODE = 3,   /* bucket, attributes: makes it if absent */
-	MOJO_RECORD_LINK = 4,    /* directory, cookie, child, mode, name */
-	MOJO_RECORD_UNLINK = 5,  /* directory, cookie */
-	MOJO_RECORD_REMOVE = 6,  /* bucket: inode and pages are gone */
-	MOJO_RECORD_CLEAR = 7,   /* bucket, first page, count: those pages are gone */
-	MOJO_RECORD_COMMIT = 8,  /* version frozen, time, message */
-	MOJO_RECORD_DROP = 9,    /* version forgotten */
-	MOJO_RECORD_BLOBS = 10,  /* generation, blocks: data blocks belong to a checkpoint */
+	MOJO_RECORD_EPOCH = 1,  /* previous epoch: the log goes on in a new one after an opening */
+	MOJO_RECORD_PAGES = 2,  /* version, bucket, first page, count, a checksum each; data blocks follow in order */
+	MOJO_RECORD_INODE = 3,  /* bucket, attributes: makes it if absent */
+	MOJO_RECORD_LINK = 4,   /* directory, cookie, child, mode, name */
+	MOJO_RECORD_UNLINK = 5, /* directory, cookie */
+	MOJO_RECORD_REMOVE = 6, /* bucket: inode and pages are gone */
+	MOJO_RECORD_CLEAR = 7,  /* bucket, first page, count: those pages are gone */
+	MOJO_RECORD_COMMIT = 8, /* version frozen, time, message */
+	MOJO_RECORD_DROP = 9,   /* version forgotten */
+	MOJO_RECORD_BLOBS = 10, /* generation, blocks: data blocks belong to a checkpoint */
 	/* Numbers kept for what is to come: publish, name, restore, clone range. */
 	MOJO_RECORD_PUBLISH = 11,
 	MOJO_RECORD_NAME = 12,

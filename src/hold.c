@@ -21,7 +21,7 @@ static struct mojo_hold *place_of(const struct mojo_holds *holds, uint32_t bucke
 
 static int grow(struct mojo_holds *holds)
 {
-	struct mojo_holds larger = {.count = holds->count, .capacity = holds->capacity ? holds->capacity * 2 : 64};
+	struct mojo_holds larger = { .count = holds->count, .capacity = holds->capacity ? holds->capacity * 2 : 64 };
 	larger.places = calloc(larger.capacity, sizeof(*larger.places));
 	if (!larger.places)
 		return -ENOMEM;
@@ -60,7 +60,7 @@ static void vacate(struct mojo_holds *holds, struct mojo_hold *hold)
 			gap = at;
 		}
 	}
-	holds->places[gap] = (struct mojo_hold){0};
+	holds->places[gap] = (struct mojo_hold){ 0 };
 	holds->count--;
 }
 

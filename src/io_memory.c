@@ -20,11 +20,11 @@
 
 #include "io_memory.h"
 
-#define PIECE_BYTES 65536u
-#define BLOCK_BYTES 4096u
-#define PIECE_BLOCKS (PIECE_BYTES / BLOCK_BYTES)
+#define PIECE_BYTES         65536u
+#define BLOCK_BYTES         4096u
+#define PIECE_BLOCKS        (PIECE_BYTES / BLOCK_BYTES)
 #define DEFAULT_LIMIT_BYTES (1ull << 40)
-#define FILE_BYTES_MAX (1ull << 44)
+#define FILE_BYTES_MAX      (1ull << 44)
 
 struct piece {
 	atomic_uint refs;
@@ -1034,8 +1034,8 @@ static int tear_content(struct cloning *cloning, struct content *target, const s
 		if (offset % PIECE_BYTES == 0 && offset / PIECE_BYTES < target->count) {
 			size_t i = (size_t)(offset / PIECE_BYTES);
 
-			if (i >= present->count ? !target->slots[i].piece :
-						  target->slots[i].piece == present->slots[i].piece) {
+			if (i >= present->count ? !target->slots[i].piece
+						: target->slots[i].piece == present->slots[i].piece) {
 				offset += PIECE_BYTES - BLOCK_BYTES;
 				continue;
 			}

@@ -240,7 +240,7 @@ static int make_next_chunk(struct mojo_log *log)
 
 /* Makes sure that @blocks at the tail have disk space, even if the first group among them does not fit
  * into this chunk and all of them come to lie in the next. */
-static int secure(struct mojo_log *log, uint64_t blocks)
+int mojo_log_secure(struct mojo_log *log, uint64_t blocks)
 {
 	uint64_t end = chunk_end(log);
 	int err = allocate_up_to(log, &log->allocated, log->tail + blocks, end);
@@ -278,7 +278,7 @@ int mojo_log_reserve(struct mojo_log *log, uint32_t blocks, uint64_t *ret_addres
 	if (chunk_end(log) - log->tail < blocks)
 		err = roll(log);
 	if (!err)
-		err = secure(log, blocks);
+		err = mojo_log_secure(log, blocks);
 	if (err)
 		return err;
 	*ret_address = log->tail;
@@ -394,7 +394,8 @@ static int seal(struct mojo_log *log, bool end, const struct closing *closing, u
 						     first->page + k);
 			mojo_put32(p, sums[k]);
 		}
-		err = log->hooks.pages(log->hooks.arg, first->bucket, first->page, n, address + header_blocks + i, sums);
+		err = log->hooks.pages(log->hooks.arg, first->bucket, first->page, n, address + header_blocks + i,
+				       sums);
 		if (err)
 			goto fail;
 		group.record_count++;
@@ -461,9 +462,9 @@ static int emit(struct mojo_log *log, bool end, const struct closing *closing)
 	struct iovec *vector = malloc((log->flight_count + 1) * sizeof(*vector));
 	err = vector ? 0 : -ENOMEM;
 	if (vector) {
-		vector[0] = (struct iovec){header, (size_t)group.header_blocks * log->block_bytes};
+		vector[0] = (struct iovec){ header, (size_t)group.header_blocks * log->block_bytes };
 		for (uint32_t i = 0; i < log->flight_count; i++)
-			vector[1 + i] = (struct iovec){log->flight[i]->data, log->block_bytes};
+			vector[1 + i] = (struct iovec){ log->flight[i]->data, log->block_bytes };
 		err = mojo_chunks_write(log->chunks, group.address, vector, (int)log->flight_count + 1);
 	}
 	const char *what = "writing to the log";
@@ -530,7 +531,7 @@ int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint
 	}
 	/* Records and inodes, pages, headers. */
 	uint64_t blocks = ((uint64_t)MOJO_LOG_RECORD_BYTES_MAX * 2) / log->block_bytes + log->page_count + pages + 4;
-	return secure(log, blocks + reserve);
+	return mojo_log_secure(log, blocks + reserve);
 }
 
 int mojo_log_sync(struct mojo_log *log)
@@ -553,7 +554,7 @@ int mojo_log_sync(struct mojo_log *log)
 int mojo_log_close(struct mojo_log *log, enum mojo_record_type type, const void *payload, uint32_t length,
 		   int (*apply)(void *arg), void *arg)
 {
-	struct closing closing = {type, payload, length, apply, arg};
+	struct closing closing = { type, payload, length, apply, arg };
 	mojo_log_wait(log);
 	return emit(log, true, &closing);
 }

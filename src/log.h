@@ -29,9 +29,9 @@
 #include "chunk.h"
 #include "format.h"
 
-#define MOJO_LOG_HASH 1024u
+#define MOJO_LOG_HASH             1024u
 #define MOJO_LOG_RECORD_BYTES_MAX (256u << 10) /* of records in one group, before inodes and pages */
-#define MOJO_LOG_OPERATION_BYTES 8192u         /* of records that one operation writes, at most */
+#define MOJO_LOG_OPERATION_BYTES  8192u        /* of records that one operation writes, at most */
 
 struct mojo_log_page {
 	uint32_t bucket;
@@ -64,22 +64,22 @@ struct mojo_log {
 	uint8_t store_id[MOJO_STORE_ID_BYTES];
 	uint32_t block_bytes, chunk_blocks;
 
-	uint32_t chunk;     /* being written */
-	uint64_t tail;      /* block where the next group begins; the chunk's end if it is full */
-	uint64_t allocated; /* blocks of the chunk below this have disk space */
-	int64_t next_chunk; /* made ahead; -1: not yet */
+	uint32_t chunk;          /* being written */
+	uint64_t tail;           /* block where the next group begins; the chunk's end if it is full */
+	uint64_t allocated;      /* blocks of the chunk below this have disk space */
+	int64_t next_chunk;      /* made ahead; -1: not yet */
 	uint64_t next_allocated; /* blocks of it below this have disk space */
-	uint64_t sequence;  /* of the next group */
+	uint64_t sequence;       /* of the next group */
 	uint64_t durable_sequence;
 	uint64_t epoch;
 	uint64_t previous_epoch; /* announced with the first group of this opening */
 	bool announce;
 	uint32_t version; /* active */
 
-	uint64_t batch;         /* number of the open one */
+	uint64_t batch; /* number of the open one */
 	uint64_t durable_batch;
-	bool unflushed;         /* the open batch has groups that were written and not flushed */
-	int64_t opened_ns;      /* when the first change came into it; 0: none yet */
+	bool unflushed;    /* the open batch has groups that were written and not flushed */
+	int64_t opened_ns; /* when the first change came into it; 0: none yet */
 	struct mojo_log_page *hash[MOJO_LOG_HASH];
 	struct mojo_log_page **pages; /* in order of arrival */
 	uint32_t page_count, page_capacity;
@@ -88,7 +88,7 @@ struct mojo_log {
 	uint32_t *inodes; /* set of buckets, open addressing, 0 = free */
 	uint32_t inode_count, inode_capacity;
 
-	bool busy; /* a group is in flight */
+	bool busy;               /* a group is in flight */
 	uint64_t flight_address; /* of its first data block */
 	struct mojo_log_page **flight;
 	uint32_t flight_count;
@@ -144,6 +144,8 @@ void mojo_log_wait(struct mojo_log *log);
  * the next chunk if need be. Used by checkpoints, which write their groups themselves and hold the lock.
  */
 int mojo_log_reserve(struct mojo_log *log, uint32_t blocks, uint64_t *ret_address);
+/* mojo_log_secure - disk space for @blocks at the tail is there, however they are divided into groups. -ENOSPC. */
+int mojo_log_secure(struct mojo_log *log, uint64_t blocks);
 /* mojo_log_fail - refuse everything from now on. Returns @error. */
 int mojo_log_fail(struct mojo_log *log, int error, const char *what);
 

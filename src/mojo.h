@@ -31,19 +31,19 @@ extern "C" {
 
 #define MOJO_FORMAT_VERSION 1u /* highest on-disk format this engine reads and writes */
 
-#define MOJO_ACTIVE 0u           /* as a version argument: the active version, whatever its number */
-#define MOJO_ROOT_BUCKET 1u      /* the root directory of every version */
+#define MOJO_ACTIVE      0u        /* as a version argument: the active version, whatever its number */
+#define MOJO_ROOT_BUCKET 1u        /* the root directory of every version */
 #define MOJO_VERSION_MAX 0xffffffu /* 2^24 - 1 */
-#define MOJO_NAME_MAX 255u       /* bytes in one name */
-#define MOJO_SYMLINK_MAX 4095u   /* bytes in a symbolic link's target */
-#define MOJO_MESSAGE_MAX 1000u   /* bytes in a commit message */
+#define MOJO_NAME_MAX    255u      /* bytes in one name */
+#define MOJO_SYMLINK_MAX 4095u     /* bytes in a symbolic link's target */
+#define MOJO_MESSAGE_MAX 1000u     /* bytes in a commit message */
 /* Highest bucket id the engine hands out. Ids above it are free for a caller's own objects. */
 #define MOJO_BUCKET_MAX 0xefffffffu
 
-#define MOJO_PAGE_SIZE_MIN 4096u
-#define MOJO_PAGE_SIZE_MAX 65536u
-#define MOJO_PPS_MIN 64u
-#define MOJO_PPS_MAX 65536u
+#define MOJO_PAGE_SIZE_MIN   4096u
+#define MOJO_PAGE_SIZE_MAX   65536u
+#define MOJO_PPS_MIN         64u
+#define MOJO_PPS_MAX         65536u
 #define MOJO_CHUNK_BYTES_MIN (4ull << 20)
 #define MOJO_CHUNK_BYTES_MAX (1ull << 30)
 
@@ -56,7 +56,7 @@ struct mojo_geometry {
 	uint64_t chunk_bytes;    /* bytes, a power of two, 4 MiB..1 GiB; default 64 MiB */
 	uint32_t root_uid;       /* owner of the root directory */
 	uint32_t root_gid;
-	uint32_t root_mode;      /* permission bits of the root directory; default 0755 */
+	uint32_t root_mode; /* permission bits of the root directory; default 0755 */
 };
 
 enum mojo_severity { MOJO_INFO, MOJO_WARNING, MOJO_ERROR };
@@ -117,9 +117,9 @@ struct mojo_attr {
 	uint32_t nlink;
 	uint32_t uid, gid;
 	uint32_t rdev;
-	uint32_t parent;   /* directory that holds it; 0 for an unlinked one */
-	uint64_t size;     /* bytes; for a directory the number of its entries */
-	uint64_t pages;    /* pages that have content */
+	uint32_t parent;                                /* directory that holds it; 0 for an unlinked one */
+	uint64_t size;                                  /* bytes; for a directory the number of its entries */
+	uint64_t pages;                                 /* pages that have content */
 	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns; /* since 1970-01-01 UTC */
 };
 
@@ -151,13 +151,14 @@ typedef bool mojo_dirent_fn(void *arg, const char *name, const struct mojo_attr 
  * mojo_readdir - list entries (without "." and "..") behind @cookie; 0 starts. Cookies are below 2^63,
  * above 1000, and stay valid while the directory changes: an entry that exists throughout is seen once.
  */
-int mojo_readdir(struct mojo_store *store, uint32_t version, uint32_t dir, uint64_t cookie, mojo_dirent_fn *fn, void *arg);
+int mojo_readdir(struct mojo_store *store, uint32_t version, uint32_t dir, uint64_t cookie, mojo_dirent_fn *fn,
+		 void *arg);
 
 /* mojo_mknod - make a file, directory (S_IFDIR in mode), fifo, socket or device. -EEXIST if the name exists. */
 int mojo_mknod(struct mojo_store *store, uint32_t dir, const char *name, uint32_t mode, uint32_t rdev, uint32_t uid,
 	       uint32_t gid, struct mojo_attr *ret_attr);
-int mojo_symlink(struct mojo_store *store, uint32_t dir, const char *name, const char *target, uint32_t uid, uint32_t gid,
-		 struct mojo_attr *ret_attr);
+int mojo_symlink(struct mojo_store *store, uint32_t dir, const char *name, const char *target, uint32_t uid,
+		 uint32_t gid, struct mojo_attr *ret_attr);
 /* mojo_readlink - @buf of MOJO_SYMLINK_MAX + 1 bytes receives the target, NUL-terminated. */
 int mojo_readlink(struct mojo_store *store, uint32_t version, uint32_t bucket, char *buf);
 
@@ -210,7 +211,7 @@ int mojo_sync(struct mojo_store *store);
 
 struct mojo_version_info {
 	uint32_t version;
-	int64_t time_ns;     /* when it was committed; for the active version 0 */
+	int64_t time_ns; /* when it was committed; for the active version 0 */
 	bool active;
 	char message[MOJO_MESSAGE_MAX + 1]; /* NUL-terminated; may hold any byte but NUL */
 };
@@ -252,7 +253,7 @@ struct mojo_info {
 	uint64_t pages_written;
 	uint64_t pages_read;
 	bool read_only;
-	bool failed;              /* a write or flush failed: read-only until reopened */
+	bool failed; /* a write or flush failed: read-only until reopened */
 	int64_t created_ns;
 };
 /* Looks at every chunk's file: not for every request. */
@@ -275,8 +276,8 @@ struct mojo_map_entry {
 };
 /* mojo_map - pages with content at or behind @first, in order. @ret_count entries at most @capacity are
  * filled; fewer than @capacity means that there are no more. */
-int mojo_map(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t first, struct mojo_map_entry *entries,
-	     size_t capacity, size_t *ret_count);
+int mojo_map(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t first,
+	     struct mojo_map_entry *entries, size_t capacity, size_t *ret_count);
 
 /* mojo_resolve - follow @path ("a/b/c", no symbolic links) from the root; "" is the root. */
 int mojo_resolve(struct mojo_store *store, uint32_t version, const char *path, struct mojo_attr *ret_attr);
@@ -307,15 +308,15 @@ enum mojo_finding_kind {
 struct mojo_finding {
 	enum mojo_finding_kind kind;
 	enum mojo_severity severity; /* MOJO_ERROR: something is wrong; a warning costs space or safety, but no data */
-	uint32_t version;      /* the first one concerned; 0: none in particular */
-	uint32_t last_version; /* the last one concerned; the kept ones between are, too */
-	uint32_t bucket;       /* 0: none in particular */
-	const char *path;      /* in `version`, relative to the root; NULL: unknown */
+	uint32_t version;            /* the first one concerned; 0: none in particular */
+	uint32_t last_version;       /* the last one concerned; the kept ones between are, too */
+	uint32_t bucket;             /* 0: none in particular */
+	const char *path;            /* in `version`, relative to the root; NULL: unknown */
 	uint64_t first_page;
-	uint64_t pages;        /* 0: not about pages */
-	uint64_t address;      /* of the first block */
-	uint64_t blocks;       /* 0: not about blocks */
-	const char *text;      /* one line for a human, complete in itself but for path, versions and pages */
+	uint64_t pages;   /* 0: not about pages */
+	uint64_t address; /* of the first block */
+	uint64_t blocks;  /* 0: not about blocks */
+	const char *text; /* one line for a human, complete in itself but for path, versions and pages */
 };
 
 /* mojo_finding_name - "root", "log", ...: for programs. Static text. */
@@ -332,12 +333,12 @@ typedef bool mojo_progress_fn(void *arg, const char *what, uint64_t done, uint64
 /* The struct and all in it are borrowed during the call; all callbacks may be NULL. They are called from the
  * calling thread, without engine locks, and must not call the engine. */
 struct mojo_check_options {
-	bool scrub;              /* read every live page and verify its checksum, too */
-	bool dry_run;            /* of mojo_repair(): say what would be done, and change nothing */
-	size_t cache_bytes;      /* index in memory; default 64 MiB */
+	bool scrub;                /* read every live page and verify its checksum, too */
+	bool dry_run;              /* of mojo_repair(): say what would be done, and change nothing */
+	size_t cache_bytes;        /* index in memory; default 64 MiB */
 	uint64_t bytes_per_second; /* of mojo_scrub(): read no faster; default (0) 32 MiB/s, UINT64_MAX: no limit */
-	const char *owner;       /* shown to whoever finds the store locked */
-	mojo_event_fn *event;    /* why a call failed */
+	const char *owner;         /* shown to whoever finds the store locked */
+	mojo_event_fn *event;      /* why a call failed */
 	mojo_finding_fn *finding;
 	mojo_step_fn *step;
 	mojo_progress_fn *progress;
@@ -381,7 +382,8 @@ int mojo_repair(struct mojo_io *io, const struct mojo_check_options *options, st
  * One bit of memory for each block in use. Callbacks are called from this thread, without locks.
  * Errors: -ECANCELED, -ENOMEM.
  */
-int mojo_scrub(struct mojo_store *store, const struct mojo_check_options *options, struct mojo_check_result *ret_result);
+int mojo_scrub(struct mojo_store *store, const struct mojo_check_options *options,
+	       struct mojo_check_result *ret_result);
 
 #ifdef __cplusplus
 }

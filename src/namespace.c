@@ -8,10 +8,10 @@
 #include "bucket.h"
 #include "checksum.h"
 
-#define ENTRY_KEY_BYTES 13u
+#define ENTRY_KEY_BYTES   13u
 #define ENTRY_FIXED_BYTES 8u /* child, mode; then the name */
-#define COOKIE_BASE (1ull << 61)
-#define COOKIE_SAME 128u /* names with one hash */
+#define COOKIE_BASE       (1ull << 61)
+#define COOKIE_SAME       128u /* names with one hash */
 
 /* ---- inodes --------------------------------------------------------------------------------- */
 
@@ -112,23 +112,36 @@ int mojo_remove_bucket(struct mojo_store *store, uint32_t bucket)
 	return 0;
 }
 
-int mojo_remove_orphans(struct mojo_store *store)
+/* The orphan of the lowest id. -ENOENT: there is none. */
+static int first_orphan(struct mojo_store *store, uint32_t *ret_bucket)
 {
 	uint8_t key[MOJO_KEY_BYTES_MAX];
+	struct mojo_cell cell;
+	int err = mojo_tree_next(&store->main, key, bucket_key(key, MOJO_KEY_ORPHAN, 0), false, &cell);
+	if (err)
+		return err;
+	if (cell.key[0] != MOJO_KEY_ORPHAN)
+		return -ENOENT;
+	if (cell.key_length != 5)
+		return -EUCLEAN;
+	*ret_bucket = mojo_get_be32(cell.key + 1);
+	return 0;
+}
+
+int mojo_remove_orphans(struct mojo_store *store)
+{
 	for (;;) {
-		int err = mojo_begin(store, 0, true);
-		if (err)
-			return err;
-		struct mojo_cell cell;
-		err = mojo_tree_next(&store->main, key, bucket_key(key, MOJO_KEY_ORPHAN, 0), false, &cell);
-		if (err == -ENOENT || (!err && cell.key[0] != MOJO_KEY_ORPHAN))
-			return 0;
-		if (!err && cell.key_length != 5)
-			err = -EUCLEAN;
+		/* Room is asked for only if there is something to do: a store on a full disk opens. */
+		uint32_t bucket;
+		int err = first_orphan(store, &bucket);
 		if (!err)
-			err = mojo_remove_bucket(store, mojo_get_be32(cell.key + 1));
+			err = mojo_begin(store, 0, true);
+		if (!err)
+			err = first_orphan(store, &bucket); /* the lock was let go of */
+		if (!err)
+			err = mojo_remove_bucket(store, bucket);
 		if (err)
-			return err;
+			return err == -ENOENT ? 0 : err;
 	}
 }
 
@@ -157,7 +170,8 @@ struct entry {
 /* The entry in a cell of directory @dir; -ENOENT if the cell is something else. */
 static int entry_decode(const struct mojo_cell *cell, uint32_t dir, struct entry *ret)
 {
-	if (cell->key_length != ENTRY_KEY_BYTES || cell->key[0] != MOJO_KEY_ENTRY || mojo_get_be32(cell->key + 1) != dir)
+	if (cell->key_length != ENTRY_KEY_BYTES || cell->key[0] != MOJO_KEY_ENTRY ||
+	    mojo_get_be32(cell->key + 1) != dir)
 		return -ENOENT;
 	if (cell->value_length < ENTRY_FIXED_BYTES)
 		return -EUCLEAN;
@@ -346,7 +360,8 @@ int mojo_getattr(struct mojo_store *store, uint32_t version, uint32_t bucket, st
 	return err;
 }
 
-int mojo_readdir(struct mojo_store *store, uint32_t version, uint32_t dir, uint64_t cookie, mojo_dirent_fn *fn, void *arg)
+int mojo_readdir(struct mojo_store *store, uint32_t version, uint32_t dir, uint64_t cookie, mojo_dirent_fn *fn,
+		 void *arg)
 {
 	struct mojo_tree frozen, *tree;
 	struct mojo_inode inode;
@@ -489,7 +504,7 @@ static void touch_dir(struct mojo_inode *dir, int64_t now, int entries, int subd
 static int make(struct mojo_store *store, uint32_t dir, const char *name, const struct mojo_attr *given,
 		const char *target, struct mojo_attr *ret_attr)
 {
-	struct mojo_inode parent, inode = {.attr = *given};
+	struct mojo_inode parent, inode = { .attr = *given };
 	struct mojo_cell cell;
 	struct entry entry;
 	size_t length = strlen(name);
@@ -536,7 +551,7 @@ static int make(struct mojo_store *store, uint32_t dir, const char *name, const 
 int mojo_mknod(struct mojo_store *store, uint32_t dir, const char *name, uint32_t mode, uint32_t rdev, uint32_t uid,
 	       uint32_t gid, struct mojo_attr *ret_attr)
 {
-	struct mojo_attr attr = {.mode = mode, .rdev = rdev, .uid = uid, .gid = gid};
+	struct mojo_attr attr = { .mode = mode, .rdev = rdev, .uid = uid, .gid = gid };
 	switch (mode & S_IFMT) {
 	case 0:
 		attr.mode |= S_IFREG;
@@ -559,10 +574,10 @@ int mojo_mknod(struct mojo_store *store, uint32_t dir, const char *name, uint32_
 	return err;
 }
 
-int mojo_symlink(struct mojo_store *store, uint32_t dir, const char *name, const char *target, uint32_t uid, uint32_t gid,
-		 struct mojo_attr *ret_attr)
+int mojo_symlink(struct mojo_store *store, uint32_t dir, const char *name, const char *target, uint32_t uid,
+		 uint32_t gid, struct mojo_attr *ret_attr)
 {
-	struct mojo_attr attr = {.mode = S_IFLNK | 0777, .uid = uid, .gid = gid};
+	struct mojo_attr attr = { .mode = S_IFLNK | 0777, .uid = uid, .gid = gid };
 	size_t length = strlen(target);
 	if (length == 0)
 		return -ENOENT;
@@ -802,7 +817,7 @@ int mojo_rename(struct mojo_store *store, uint32_t dir, const char *name, uint32
 	if (flags & ~(unsigned)(MOJO_RENAME_NOREPLACE | MOJO_RENAME_EXCHANGE) ||
 	    flags == (MOJO_RENAME_NOREPLACE | MOJO_RENAME_EXCHANGE))
 		return -EINVAL;
-	struct side from = {.dir = dir, .name = name}, to = {.dir = new_dir, .name = new_name};
+	struct side from = { .dir = dir, .name = name }, to = { .dir = new_dir, .name = new_name };
 	pthread_mutex_lock(&store->mu);
 	int err = mojo_begin(store, 0, true);
 	if (!err)
@@ -850,18 +865,18 @@ int mojo_setattr(struct mojo_store *store, uint32_t bucket, unsigned mask, const
 int mojo_make_root(struct mojo_store *store, const struct mojo_geometry *geometry)
 {
 	int64_t now = mojo_now(store);
-	struct mojo_inode root = {.attr = {
-					  .bucket = MOJO_ROOT_BUCKET,
-					  .mode = S_IFDIR | geometry->root_mode,
-					  .nlink = 2,
-					  .uid = geometry->root_uid,
-					  .gid = geometry->root_gid,
-					  .parent = MOJO_ROOT_BUCKET,
-					  .atime_ns = now,
-					  .mtime_ns = now,
-					  .ctime_ns = now,
-					  .btime_ns = now,
-				  }};
+	struct mojo_inode root = { .attr = {
+					   .bucket = MOJO_ROOT_BUCKET,
+					   .mode = S_IFDIR | geometry->root_mode,
+					   .nlink = 2,
+					   .uid = geometry->root_uid,
+					   .gid = geometry->root_gid,
+					   .parent = MOJO_ROOT_BUCKET,
+					   .atime_ns = now,
+					   .mtime_ns = now,
+					   .ctime_ns = now,
+					   .btime_ns = now,
+				   } };
 	pthread_mutex_lock(&store->mu);
 	int err = mojo_begin(store, 0, false);
 	if (!err)

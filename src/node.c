@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-static const char node_magic[4] = {'M', 'N', 'O', 'D'};
+static const char node_magic[4] = { 'M', 'N', 'O', 'D' };
 
 enum { N_MAGIC = 0, N_LEVEL = 4, N_KIND = 5, N_COUNT = 6, N_HEAP = 8, N_LOST = 10, N_CELLS = MOJO_NODE_FIXED_BYTES };
 

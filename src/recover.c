@@ -14,7 +14,7 @@
 int mojo_recover_root(struct mojo_io *io, struct mojo_io_file *state_file, const struct mojo_config *config,
 		      struct mojo_root *ret_root, unsigned *ret_slot)
 {
-	uint8_t bytes[MOJO_ROOT_SLOTS * MOJO_ROOT_SLOT_BYTES] = {0};
+	uint8_t bytes[MOJO_ROOT_SLOTS * MOJO_ROOT_SLOT_BYTES] = { 0 };
 	size_t got;
 	int err = io->ops->read(state_file, bytes, sizeof(bytes), 0, &got);
 	if (err)
@@ -55,7 +55,7 @@ struct scanned {
 struct scan {
 	struct mojo_store *store;
 	const struct mojo_root *root; /* borrowed: where it begins */
-	struct scanned *groups; /* owned */
+	struct scanned *groups;       /* owned */
 	size_t count, capacity;
 	uint64_t durable; /* highest sequence known to be on stable storage */
 	uint8_t *header;  /* owned; header blocks of the group read last */
@@ -197,7 +197,7 @@ static int scan_log(struct scan *scan)
 			scan->groups = grown;
 			scan->capacity = capacity;
 		}
-		scan->groups[scan->count++] = (struct scanned){group, epoch};
+		scan->groups[scan->count++] = (struct scanned){ group, epoch };
 		if (group.durable_sequence > scan->durable)
 			scan->durable = group.durable_sequence;
 		address = group_end(&group);
@@ -223,7 +223,8 @@ static int check_pages(struct scan *scan, const struct scanned *s)
 	uint64_t address = group.address + group.header_blocks;
 	struct mojo_record record;
 	size_t offset = 0;
-	while (!(err = mojo_record_next(scan->header + MOJO_GROUP_HEADER_BYTES, group.record_bytes, &offset, &record))) {
+	while (!(
+		err = mojo_record_next(scan->header + MOJO_GROUP_HEADER_BYTES, group.record_bytes, &offset, &record))) {
 		struct mojo_record_pages pages;
 		if (record.type != MOJO_RECORD_PAGES)
 			continue;
@@ -285,7 +286,7 @@ static int look_at_name(void *arg, const char *name)
 /* The lowest number from @from on of a chunk that has a file, or -1. Several files in a row may be lost. */
 static int next_chunk(struct mojo_store *store, uint64_t from, int64_t *ret_number)
 {
-	struct lowest lowest = {.from = from, .number = -1};
+	struct lowest lowest = { .from = from, .number = -1 };
 	int err = store->io->ops->list(store->io, MOJO_CHUNK_DIR, look_at_name, &lowest);
 	if (!err && lowest.number >= 0 && (uint64_t)lowest.number > MOJO_ADDRESS_MAX / store->root.chunk_blocks)
 		lowest.number = -1; /* of no store of this geometry */
@@ -319,8 +320,8 @@ static int search(struct scan *scan, uint64_t address, uint64_t sequence, bool e
 			struct mojo_group group;
 			if (mojo_group_peek(piece + at, block, chunk_blocks, store->root.store_id, address + at / block,
 					    &group) != 0 ||
-			    (exact ? group.sequence != sequence || group.durable_sequence != sequence - 1 :
-				     group.durable_sequence < sequence))
+			    (exact ? group.sequence != sequence || group.durable_sequence != sequence - 1
+				   : group.durable_sequence < sequence))
 				continue;
 			found = read_group(scan, group.address, &group) == 0;
 			if (found)
@@ -427,8 +428,8 @@ static int apply_record(struct mojo_store *store, const struct mojo_record *reco
 		if (record->length != 20)
 			return -EUCLEAN;
 		err = is_known(store, mojo_get32(p), &known);
-		return err || !known ? err :
-				       mojo_apply_clear(store, mojo_get32(p), mojo_get64(p + 4), mojo_get64(p + 12));
+		return err || !known ? err
+				     : mojo_apply_clear(store, mojo_get32(p), mojo_get64(p + 4), mojo_get64(p + 12));
 	case MOJO_RECORD_COMMIT:
 		err = mojo_record_commit_decode(record, &commit);
 		return err ? err : mojo_apply_commit(store, &commit);
@@ -465,7 +466,8 @@ static int apply_group(struct scan *scan, const struct scanned *s)
 	struct mojo_record record;
 	size_t offset = 0;
 	uint32_t count = 0;
-	while (!(err = mojo_record_next(scan->header + MOJO_GROUP_HEADER_BYTES, group.record_bytes, &offset, &record))) {
+	while (!(
+		err = mojo_record_next(scan->header + MOJO_GROUP_HEADER_BYTES, group.record_bytes, &offset, &record))) {
 		uint64_t behind = address + data_blocks(&record, end - address);
 		err = apply_record(store, &record, &address, end);
 		if (store->mending && (err == -ENOENT || err == -EUCLEAN)) {
@@ -506,16 +508,17 @@ static int damaged(struct mojo_store *store, uint64_t sequence, uint64_t address
 	store->lost_index_only = false;
 	if (store->mending)
 		return 0;
-	mojo_event(&store->config, MOJO_ERROR,
-		   "the log is damaged at address %" PRIu64 ": group %" PRIu64
-		   " was on stable storage and cannot be read; nothing was changed. Mount read-only to see what came before",
-		   address, sequence);
+	mojo_event(
+		&store->config, MOJO_ERROR,
+		"the log is damaged at address %" PRIu64 ": group %" PRIu64
+		" was on stable storage and cannot be read; nothing was changed. Mount read-only to see what came before",
+		address, sequence);
 	return -EUCLEAN;
 }
 
 int mojo_recover_log(struct mojo_store *store)
 {
-	struct scan scan = {.store = store, .root = &store->root};
+	struct scan scan = { .store = store, .root = &store->root };
 	struct mojo_group later;
 	struct mojo_log *log = &store->log;
 	size_t whole = 0;
@@ -550,8 +553,9 @@ int mojo_recover_log(struct mojo_store *store)
 	uint64_t end = store->root.log_address;
 	for (size_t i = 0; i < whole && !err; i++) {
 		const struct mojo_group *group = &scan.groups[i].group;
-		if (group->address != end && (i ? scan.groups[i - 1].group.sequence : store->root.log_sequence - 1) + 1 ==
-						     group->sequence) /* the end of a chunk that was left unused */
+		if (group->address != end &&
+		    (i ? scan.groups[i - 1].group.sequence : store->root.log_sequence - 1) + 1 ==
+			    group->sequence) /* the end of a chunk that was left unused */
 			mojo_space_kill(&store->space, end, group->address - end);
 		err = apply_group(&scan, &scan.groups[i]);
 		end = group_end(group);
@@ -586,7 +590,7 @@ out:
 
 int mojo_recover_follow(struct mojo_store *store, const struct mojo_root *root, uint64_t *ret_sequence)
 {
-	struct scan scan = {.store = store, .root = root};
+	struct scan scan = { .store = store, .root = root };
 	bool mending = store->mending;
 	store->mending = false; /* no stepping over */
 	int err = scan_log(&scan);

@@ -691,6 +691,255 @@ int report_map_from_json(const char *text, struct mojo_map_entry **ret_entries, 
 	return 0;
 }
 
+/* ---- findings of a check ---------------------------------------------------------------------- */
+
+static const char *const severities[] = { [MOJO_INFO] = "info", [MOJO_WARNING] = "warning", [MOJO_ERROR] = "error" };
+static const char *const scrub_states[] = { "never", "running", "done", "stopped", "failed" };
+
+/* Numbers that say nothing when they are 0 are left out. */
+static int put_nonzero(json_t *object, const char *name, uint64_t value)
+{
+	return value ? put_number(object, name, value) : 0;
+}
+
+static int finding_to_object(const struct mojo_finding *f, json_t **ret_object)
+{
+	json_t *object = json_object();
+	int error;
+
+	if (!object)
+		return -ENOMEM;
+	error = put(object, "kind", json_string(mojo_finding_name(f->kind)));
+	if (!error)
+		error = put(object, "severity", json_string(severities[f->severity]));
+	if (!error)
+		error = put_nonzero(object, "version", f->version);
+	if (!error && f->version)
+		error = put_number(object, "last_version", f->last_version);
+	if (!error)
+		error = put_nonzero(object, "bucket", f->bucket);
+	if (!error && f->path)
+		error = put_bytes(object, "path", f->path, strlen(f->path));
+	if (!error && f->pages)
+		error = put_number(object, "first_page", f->first_page);
+	if (!error)
+		error = put_nonzero(object, "pages", f->pages);
+	if (!error)
+		error = put_nonzero(object, "address", f->address);
+	if (!error)
+		error = put_nonzero(object, "blocks", f->blocks);
+	if (!error)
+		error = put_bytes(object, "text", f->text, strlen(f->text));
+	if (error) {
+		json_decref(object);
+		return error;
+	}
+	*ret_object = object;
+	return 0;
+}
+
+int report_finding_to_json(const struct mojo_finding *finding, char **ret_text)
+{
+	json_t *object = NULL;
+	int error = finding_to_object(finding, &object);
+
+	return error ? error : dump(object, ret_text);
+}
+
+int report_scrub_to_json(const struct report_scrub *scrub, size_t limit, char **ret_text)
+{
+	enum { HEAD_MAX = 512 };
+	char started[REPORT_TIME_SIZE] = "", ended[REPORT_TIME_SIZE] = "";
+	struct array_text array;
+	char *list, *text;
+	int error, length;
+
+	if (scrub->pages_read > INT64_MAX || scrub->pages_total > INT64_MAX || scrub->errors > INT64_MAX)
+		return -EOVERFLOW;
+	error = array_begin(&array, limit > HEAD_MAX + 2 ? limit - HEAD_MAX : 2);
+	for (size_t i = 0; i < scrub->count && !error; i++) {
+		char *element = NULL;
+
+		error = report_finding_to_json(&scrub->findings[i], &element);
+		if (!error)
+			error = array_add(&array, element, strlen(element));
+		free(element);
+	}
+	if (error && error != -ENOSPC) {
+		free(array.text);
+		return error;
+	}
+	list = array_end(&array);
+	if (scrub->started_ns)
+		report_time_to_text(scrub->started_ns, started);
+	if (scrub->ended_ns)
+		report_time_to_text(scrub->ended_ns, ended);
+	length = asprintf(&text,
+			  "{\"state\":\"%s\",\"pages_read\":%" PRIu64 ",\"pages_total\":%" PRIu64 ",\"errors\":%" PRIu64
+			  "%s%s%s%s%s%s,\"findings\":%s}",
+			  scrub_states[scrub->state], scrub->pages_read, scrub->pages_total, scrub->errors,
+			  started[0] ? ",\"started\":\"" : "", started, started[0] ? "\"" : "",
+			  ended[0] ? ",\"ended\":\"" : "", ended, ended[0] ? "\"" : "", list);
+	free(list);
+	if (length < 0)
+		return -ENOMEM;
+	*ret_text = text;
+	return 0;
+}
+
+void report_scrub_free(struct report_scrub *scrub)
+{
+	for (size_t i = 0; i < scrub->count; i++) {
+		free((char *)(uintptr_t)scrub->findings[i].text);
+		free((char *)(uintptr_t)scrub->findings[i].path);
+	}
+	free(scrub->findings);
+	scrub->findings = NULL;
+	scrub->count = 0;
+}
+
+/* A number that may be missing. */
+static int get_optional(const json_t *object, const char *name, uint64_t max, uint64_t *ret_value)
+{
+	*ret_value = 0;
+	return json_object_get(object, name) ? get_number(object, name, max, ret_value) : 0;
+}
+
+/* Which of @count names is the string @name of @object? -EBADMSG if none is. */
+static int get_name(const json_t *object, const char *name, const char *const *names, size_t count, size_t *ret_index)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	for (size_t i = 0; i < count && text; i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*ret_index = i;
+			return 0;
+		}
+	}
+	return -EBADMSG;
+}
+
+/* A string that may be any bytes, as put_bytes() writes it; NULL if it is missing. */
+static int get_bytes(const json_t *object, const char *name, const char *hex_name, char **ret_bytes)
+{
+	const json_t *plain = json_object_get(object, name), *hex = json_object_get(object, hex_name);
+	size_t length;
+	char *bytes = NULL;
+	int error = 0;
+
+	if ((plain && hex) || (plain && !json_is_string(plain)) || (hex && !json_is_string(hex)))
+		return -EBADMSG;
+	if (plain) {
+		bytes = strdup(json_string_value(plain));
+		if (!bytes)
+			return -ENOMEM;
+	} else if (hex) {
+		length = json_string_length(hex) / 2;
+		bytes = malloc(length + 1);
+		if (!bytes)
+			return -ENOMEM;
+		error = hex_to_bytes(json_string_value(hex), json_string_length(hex), length, bytes);
+	}
+	if (error)
+		free(bytes);
+	else
+		*ret_bytes = bytes;
+	return error;
+}
+
+static int finding_from_json(const json_t *object, struct mojo_finding *f)
+{
+	const char *names[MOJO_FOUND_KINDS];
+	uint64_t version, last_version, bucket;
+	size_t kind = 0, severity = 0;
+	char *text = NULL, *path = NULL;
+	int error;
+
+	for (int i = 0; i < MOJO_FOUND_KINDS; i++)
+		names[i] = mojo_finding_name((enum mojo_finding_kind)i);
+	error = get_name(object, "kind", names, MOJO_FOUND_KINDS, &kind);
+	if (!error)
+		error = get_name(object, "severity", severities, sizeof(severities) / sizeof(severities[0]), &severity);
+	if (!error)
+		error = get_optional(object, "version", MOJO_VERSION_MAX, &version);
+	if (!error)
+		error = get_optional(object, "last_version", MOJO_VERSION_MAX, &last_version);
+	if (!error)
+		error = get_optional(object, "bucket", UINT32_MAX, &bucket);
+	if (!error)
+		error = get_optional(object, "first_page", INT64_MAX, &f->first_page);
+	if (!error)
+		error = get_optional(object, "pages", INT64_MAX, &f->pages);
+	if (!error)
+		error = get_optional(object, "address", INT64_MAX, &f->address);
+	if (!error)
+		error = get_optional(object, "blocks", INT64_MAX, &f->blocks);
+	if (!error)
+		error = get_bytes(object, "path", "path_hex", &path);
+	if (!error)
+		error = get_bytes(object, "text", "text_hex", &text);
+	if (!error && !text)
+		error = -EBADMSG;
+	if (error) {
+		free(path);
+		free(text);
+		return error;
+	}
+	f->kind = (enum mojo_finding_kind)kind;
+	f->severity = (enum mojo_severity)severity;
+	f->version = (uint32_t)version;
+	f->last_version = (uint32_t)last_version;
+	f->bucket = (uint32_t)bucket;
+	f->path = path;
+	f->text = text;
+	return 0;
+}
+
+int report_scrub_from_json(const char *text, struct report_scrub *ret_scrub)
+{
+	struct report_scrub scrub = { 0 };
+	const json_t *list;
+	json_t *object;
+	size_t state = 0, count;
+	int error;
+
+	error = load(text, &object);
+	if (error)
+		return error;
+	error = get_name(object, "state", scrub_states, sizeof(scrub_states) / sizeof(scrub_states[0]), &state);
+	if (!error)
+		error = get_number(object, "pages_read", INT64_MAX, &scrub.pages_read);
+	if (!error)
+		error = get_number(object, "pages_total", INT64_MAX, &scrub.pages_total);
+	if (!error)
+		error = get_number(object, "errors", INT64_MAX, &scrub.errors);
+	if (!error && json_object_get(object, "started"))
+		error = get_time(object, "started", &scrub.started_ns);
+	if (!error && json_object_get(object, "ended"))
+		error = get_time(object, "ended", &scrub.ended_ns);
+	list = json_object_get(object, "findings");
+	if (!error && !json_is_array(list))
+		error = -EBADMSG;
+	count = json_array_size(list);
+	if (!error && count) {
+		scrub.findings = calloc(count, sizeof(*scrub.findings));
+		if (!scrub.findings)
+			error = -ENOMEM;
+	}
+	for (size_t i = 0; i < count && !error; i++) {
+		error = finding_from_json(json_array_get(list, i), &scrub.findings[i]);
+		scrub.count += !error;
+	}
+	json_decref(object);
+	if (error) {
+		report_scrub_free(&scrub);
+		return error;
+	}
+	scrub.state = (enum report_scrub_state)state;
+	*ret_scrub = scrub;
+	return 0;
+}
+
 /* ---- one member ----------------------------------------------------------------------------- */
 
 int report_member_to_json(const char *name, const char *bytes, size_t length, char **ret_text)

@@ -75,6 +75,40 @@ int report_map_to_json(const struct mojo_map_entry *entries, size_t count, size_
 /* report_map_from_json - @ret_entries is NULL if the array is empty. */
 int report_map_from_json(const char *text, struct mojo_map_entry **ret_entries, size_t *ret_count);
 
+/* ---- findings of a check --------------------------------------------------------------------- */
+
+/*
+ * report_finding_to_json - one finding, as an object. "kind" is mojo_finding_name()'s, "severity" is "info",
+ * "warning" or "error"; what says nothing (version, bucket, pages, blocks of 0, an unknown path) is left out.
+ */
+int report_finding_to_json(const struct mojo_finding *finding, char **ret_text);
+
+enum report_scrub_state {
+	REPORT_SCRUB_NEVER,
+	REPORT_SCRUB_RUNNING,
+	REPORT_SCRUB_DONE,
+	REPORT_SCRUB_STOPPED,
+	REPORT_SCRUB_FAILED
+};
+
+/* A scrub that a daemon does: the value of user.mojofs.scrub. */
+struct report_scrub {
+	enum report_scrub_state state; /* "never", "running", "done", "stopped", "failed" */
+	uint64_t pages_read;
+	uint64_t pages_total;          /* about; 0: not known */
+	uint64_t errors;               /* findings, those that are not listed included */
+	int64_t started_ns;            /* 0: never */
+	int64_t ended_ns;              /* 0: not yet */
+	struct mojo_finding *findings; /* the first ones; owned, as are the strings in them, if from_json made it */
+	size_t count;
+};
+
+/* report_scrub_to_json - an object; of the findings as many as fit into @limit bytes. */
+int report_scrub_to_json(const struct report_scrub *scrub, size_t limit, char **ret_text);
+/* report_scrub_from_json - @ret_scrub: report_scrub_free(). */
+int report_scrub_from_json(const char *text, struct report_scrub *ret_scrub);
+void report_scrub_free(struct report_scrub *scrub);
+
 /*
  * report_member_to_json - one member of an object, "name":"...", or "name_hex":"..." if @bytes are not
  * UTF-8, for programs that put an object together.

@@ -10,11 +10,11 @@
 #include "checksum.h"
 #include "version.h"
 
-#define LEVEL_ANY UINT32_MAX
-#define READ_BYTES (256u << 10) /* with one call, at most */
+#define LEVEL_ANY    UINT32_MAX
+#define READ_BYTES   (256u << 10) /* with one call, at most */
 #define RATE_DEFAULT (32ull << 20)
-#define NAP_NS 50000000ll
-#define PATH_BYTES 65536u /* a path of the store, which may be deeper than the host takes */
+#define NAP_NS       50000000ll
+#define PATH_BYTES   65536u /* a path of the store, which may be deeper than the host takes */
 
 struct damaged_node { /* told once the lock is away */
 	uint64_t address;
@@ -34,7 +34,7 @@ struct scrub {
 	uint8_t *leaf;              /* owned; copy */
 	uint8_t *buf;               /* owned; READ_BYTES */
 	char *path;                 /* owned; PATH_BYTES */
-	uint64_t bad[8]; /* nodes that cannot be used; told once the lock is away */
+	uint64_t bad[8];            /* nodes that cannot be used; told once the lock is away */
 	unsigned bad_count;
 	struct mojo_finding run; /* pages 0: none */
 };
@@ -48,12 +48,12 @@ static void end_run(struct scrub *s)
 	if (!f->pages)
 		return;
 	pthread_mutex_lock(&s->store->mu);
-	f->path = mojo_view(s->store, f->version, &frozen, &tree) == 0 ?
-			  mojo_path_in(tree, f->bucket, s->path, PATH_BYTES) :
-			  NULL;
+	f->path = mojo_view(s->store, f->version, &frozen, &tree) == 0
+			  ? mojo_path_in(tree, f->bucket, s->path, PATH_BYTES)
+			  : NULL;
 	pthread_mutex_unlock(&s->store->mu);
-	mojo_found(s->sink, f, "the block%s hold%s not what was written; reading gives an error", f->pages > 1 ? "s" : "",
-		   f->pages > 1 ? "" : "s");
+	mojo_found(s->sink, f, "the block%s hold%s not what was written; reading gives an error",
+		   f->pages > 1 ? "s" : "", f->pages > 1 ? "" : "s");
 	f->pages = 0;
 }
 
@@ -75,11 +75,11 @@ static void tell_bad(struct scrub *s)
 static bool is_there(struct scrub *s, uint32_t version, uint32_t bucket, uint64_t page, uint64_t address)
 {
 	struct mojo_tree frozen, *tree;
-	struct mojo_entry entry = {0};
+	struct mojo_entry entry = { 0 };
 	pthread_mutex_lock(&s->store->mu);
 	int err = mojo_view(s->store, version, &frozen, &tree);
 	if (!err) {
-		struct mojo_slotmap map = {.tree = tree, .pages_per_slot = s->store->root.pages_per_slot};
+		struct mojo_slotmap map = { .tree = tree, .pages_per_slot = s->store->root.pages_per_slot };
 		err = mojo_slotmap_get(&map, bucket, page, 1, &entry);
 	}
 	pthread_mutex_unlock(&s->store->mu);
@@ -148,7 +148,7 @@ static int throttle(struct scrub *s)
 		int64_t early_ns = (int64_t)((due - passed) * 1e9);
 		if (early_ns <= 0)
 			return 0;
-		struct timespec nap = {.tv_nsec = early_ns < NAP_NS ? early_ns : NAP_NS};
+		struct timespec nap = { .tv_nsec = early_ns < NAP_NS ? early_ns : NAP_NS };
 		nanosleep(&nap, NULL);
 	}
 }
@@ -177,7 +177,7 @@ static int read_slot(struct scrub *s, uint32_t bucket, uint32_t number)
 	uint32_t most = READ_BYTES / mojo_page_size(store);
 	uint64_t first = (uint64_t)number * pps;
 	struct mojo_tree frozen, *tree;
-	struct mojo_slotmap map = {.pages_per_slot = pps};
+	struct mojo_slotmap map = { .pages_per_slot = pps };
 	pthread_mutex_lock(&store->mu);
 	int err = mojo_view(store, s->version, &frozen, &tree);
 	map.tree = tree;
@@ -207,7 +207,8 @@ static int read_slot(struct scrub *s, uint32_t bucket, uint32_t number)
 			if (mojo_view(store, s->version, &frozen, &tree) == 0)
 				f.path = mojo_path_in(tree, bucket, s->path, PATH_BYTES);
 			pthread_mutex_unlock(&store->mu);
-			mojo_found_in(s->sink, &f, "where these pages are cannot be told: a piece of the index cannot be used");
+			mojo_found_in(s->sink, &f,
+				      "where these pages are cannot be told: a piece of the index cannot be used");
 		}
 		return 0;
 	}
@@ -283,7 +284,7 @@ static int next_leaf(struct scrub *s, const uint8_t *ref, unsigned level, const 
 static int scrub_version(struct scrub *s)
 {
 	struct mojo_store *store = s->store;
-	uint8_t key[MOJO_KEY_BYTES_MAX] = {MOJO_KEY_SLOT};
+	uint8_t key[MOJO_KEY_BYTES_MAX] = { MOJO_KEY_SLOT };
 	unsigned key_length = 1;
 	int err = 0;
 	for (bool behind = false; !err; behind = true) {
@@ -293,9 +294,9 @@ static int scrub_version(struct scrub *s)
 		pthread_mutex_lock(&store->mu);
 		err = mojo_view(store, s->version, &frozen, &tree);
 		if (!err)
-			err = mojo_ref_is_null(tree->root) ? -ENOENT :
-							     next_leaf(s, tree->root, LEVEL_ANY, key, key_length, behind,
-								       &address, &index);
+			err = mojo_ref_is_null(tree->root)
+				      ? -ENOENT
+				      : next_leaf(s, tree->root, LEVEL_ANY, key, key_length, behind, &address, &index);
 		pthread_mutex_unlock(&store->mu);
 		tell_bad(s);
 		for (unsigned count = mojo_node_count(s->leaf); index < count && !err; index++) {
@@ -329,15 +330,15 @@ int mojo_scrub_into(struct mojo_store *store, struct mojo_sink *sink, uint64_t b
 	s.buf = malloc(READ_BYTES);
 	s.path = malloc(PATH_BYTES);
 	int err = s.entries && s.leaf && s.buf && s.path ? 0 : -ENOMEM;
-	struct mojo_version_info info = {0};
+	struct mojo_version_info info = { 0 };
 	for (uint32_t from = 0; !err && from <= MOJO_VERSION_MAX; from = info.version + 1) {
 		err = mojo_version_next(store, from, &info);
 		if (err == -EUCLEAN && index)
-			mojo_found(sink, &(struct mojo_finding){.kind = MOJO_FOUND_INDEX, .severity = MOJO_ERROR},
+			mojo_found(sink, &(struct mojo_finding){ .kind = MOJO_FOUND_INDEX, .severity = MOJO_ERROR },
 				   "the list of versions cannot be read from version %" PRIu32 " on", from);
 		if (err == -EUCLEAN && from < store->active) {
 			/* What cannot be listed cannot be read; the active version is known without. */
-			info = (struct mojo_version_info){.version = store->active, .active = true};
+			info = (struct mojo_version_info){ .version = store->active, .active = true };
 			err = 0;
 		}
 		if (err)
@@ -361,11 +362,12 @@ int mojo_scrub_into(struct mojo_store *store, struct mojo_sink *sink, uint64_t b
 int mojo_scrub(struct mojo_store *store, const struct mojo_check_options *options, struct mojo_check_result *ret_result)
 {
 	static const struct mojo_check_options none;
-	struct mojo_sink sink = {.options = options ? options : &none};
+	struct mojo_sink sink = { .options = options ? options : &none };
 	uint64_t chunks, bytes = 0;
 	int err = mojo_chunks_usage(&store->chunks, &chunks, &bytes);
 	if (!err)
-		err = mojo_scrub_into(store, &sink, sink.options->bytes_per_second, bytes / mojo_page_size(store), true);
+		err = mojo_scrub_into(store, &sink, sink.options->bytes_per_second, bytes / mojo_page_size(store),
+				      true);
 	sink.result.errors_left = sink.result.errors;
 	mojo_sink_free(&sink);
 	*ret_result = sink.result;

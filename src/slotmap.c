@@ -123,8 +123,8 @@ int mojo_slotmap_get(const struct mojo_slotmap *map, uint32_t bucket, uint64_t f
 			return err;
 		for (; page < stop; page++)
 			ret_entries[page - first] =
-				err ? (struct mojo_entry){0} :
-				      mojo_entry_decode(entry_at(&slot, (uint32_t)(page % map->pages_per_slot)));
+				err ? (struct mojo_entry){ 0 }
+				    : mojo_entry_decode(entry_at(&slot, (uint32_t)(page % map->pages_per_slot)));
 		if (!err)
 			slot_close(map, &slot);
 	}
@@ -232,7 +232,7 @@ static int change_slot(const struct mojo_slotmap *map, struct change *change)
 	struct mojo_tree *tree = map->tree;
 	uint8_t key[SLOT_KEY_BYTES];
 	slot_key(key, change->bucket, change->number);
-	struct slot slot = {0};
+	struct slot slot = { 0 };
 	int err = mojo_tree_get(tree, key, sizeof(key), &slot.value);
 	if (err == -ENOENT) {
 		if (!change->entries)
@@ -263,7 +263,7 @@ static int change_slot(const struct mojo_slotmap *map, struct change *change)
 	}
 
 	/* The new value first, and only when it is stored what it kills: a failure changes nothing. */
-	struct slot after = {.value = slot.value};
+	struct slot after = { .value = slot.value };
 	if (whole) {
 		mojo_blob_ref(whole, after.value.value);
 		set_delta_count(&after, 0);

@@ -18,8 +18,8 @@
 
 #include "btree.h"
 
-#define MOJO_SLOT_DELTAS 48u
-#define MOJO_DELTA_BYTES (2u + MOJO_ENTRY_BYTES) /* index in the slot, entry */
+#define MOJO_SLOT_DELTAS            48u
+#define MOJO_DELTA_BYTES            (2u + MOJO_ENTRY_BYTES) /* index in the slot, entry */
 #define MOJO_SLOT_VALUE_FIXED_BYTES (MOJO_REF_BYTES + 2u)
 
 /* Told of each page that no frozen version can hold and that is no longer referred to. */

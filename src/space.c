@@ -17,7 +17,7 @@ static size_t place_of(const struct mojo_block_set *set, uint64_t group)
 
 static int grow(struct mojo_block_set *set)
 {
-	struct mojo_block_set larger = {.capacity = set->capacity ? set->capacity * 2 : 16};
+	struct mojo_block_set larger = { .capacity = set->capacity ? set->capacity * 2 : 16 };
 	larger.groups = calloc(larger.capacity, sizeof(*larger.groups));
 	if (!larger.groups)
 		return -ENOMEM;
@@ -146,7 +146,7 @@ static int get_chunk_value(const struct mojo_space_map *space, uint32_t chunk, s
 {
 	uint8_t key[MOJO_KEY_BYTES_MAX];
 	struct mojo_cell cell;
-	*value = (struct chunk_value){0};
+	*value = (struct chunk_value){ 0 };
 	int err = mojo_tree_get(space->tree, key, chunk_key(key, MOJO_SPACE_CHUNK, chunk), &cell);
 	if (err)
 		return err == -ENOENT ? 0 : err;
@@ -276,16 +276,15 @@ static int settle_group(struct mojo_space_map *space, const struct mojo_block_gr
 
 int mojo_space_settle(struct mojo_space_map *space, struct mojo_block_set *ret_settled)
 {
-	struct mojo_block_set settled = {0};
+	struct mojo_block_set settled = { 0 };
 	uint8_t key[MOJO_KEY_BYTES_MAX];
 	int err = 0;
 	for (; space->taken_count && !err; space->taken_count -= !err)
-		err = delete_key(space, key,
-				 chunk_key(key, MOJO_SPACE_SPARE, space->taken[space->taken_count - 1]));
+		err = delete_key(space, key, chunk_key(key, MOJO_SPACE_SPARE, space->taken[space->taken_count - 1]));
 	/* Changing the tree kills nodes of it. Each old node dies once, so this ends. */
 	while (!err && space->fresh.count) {
 		struct mojo_block_set work = space->fresh;
-		space->fresh = (struct mojo_block_set){0};
+		space->fresh = (struct mojo_block_set){ 0 };
 		for (size_t i = 0; i < work.capacity && !err; i++) {
 			const struct mojo_block_group *g = &work.groups[i];
 			if (!g->used)
@@ -432,7 +431,7 @@ out:
 	free(order);
 	mojo_block_set_free(&space->waiting);
 	space->waiting = *settled;
-	*settled = (struct mojo_block_set){0};
+	*settled = (struct mojo_block_set){ 0 };
 	return err;
 }
 

@@ -26,7 +26,7 @@
 
 #define MOJO_SPACE_GROUP_BLOCKS 1024u /* blocks in one cell of the space tree; fewer if a chunk is smaller */
 #define MOJO_SPACE_BITMAP_BYTES (MOJO_SPACE_GROUP_BLOCKS / 8)
-#define MOJO_SPACE_SPARES 2u /* wholly dead chunks kept for recycling */
+#define MOJO_SPACE_SPARES       2u /* wholly dead chunks kept for recycling */
 
 /* A set of blocks, by groups. */
 struct mojo_block_group {
@@ -49,8 +49,9 @@ struct mojo_space_map {
 	unsigned spare_count;
 	uint32_t taken[2 * MOJO_SPACE_SPARES]; /* spares that became chunks again; the tree still calls them spare */
 	unsigned taken_count;
-	_Atomic uint64_t reclaim_count; /* rises before anything is punched or removed: readers without the lock compare */
-	bool out_of_memory;     /* a death could not be noted: space leaks until the next marking */
+	_Atomic uint64_t
+		reclaim_count; /* rises before anything is punched or removed: readers without the lock compare */
+	bool out_of_memory;    /* a death could not be noted: space leaks until the next marking */
 };
 
 void mojo_space_map_init(struct mojo_space_map *space, struct mojo_tree *tree, struct mojo_chunks *chunks);

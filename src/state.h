@@ -17,14 +17,14 @@
 #include "space.h"
 
 struct mojo_store {
-	struct mojo_io *io; /* borrowed */
-	struct mojo_config config; /* defaults filled in; constant */
-	struct mojo_io_file *lock_file; /* owned */
+	struct mojo_io *io;              /* borrowed */
+	struct mojo_config config;       /* defaults filled in; constant */
+	struct mojo_io_file *lock_file;  /* owned */
 	struct mojo_io_file *state_file; /* owned */
 
 	pthread_mutex_t mu;
-	struct mojo_root root; /* the last one on disk; the geometry and store id in it are constant */
-	unsigned root_slot;    /* where it lies */
+	struct mojo_root root;     /* the last one on disk; the geometry and store id in it are constant */
+	unsigned root_slot;        /* where it lies */
 	struct mojo_chunks chunks; /* has a lock of its own */
 	struct mojo_blobs blobs;
 	struct mojo_tree main;     /* of the active version */
@@ -35,10 +35,10 @@ struct mojo_store {
 	uint32_t active;      /* version */
 	uint32_t next_bucket; /* where the search for a free id begins */
 	uint64_t files, directories, frozen;
-	bool mark_pending;    /* a dropped version's blocks are still to be found */
+	bool mark_pending; /* a dropped version's blocks are still to be found */
 	int64_t mark_since_ns;
-	bool mark_failed;     /* until the store is opened anew */
-	bool quiet;           /* a checkpoint is being taken: changes wait for calm */
+	bool mark_failed; /* until the store is opened anew */
+	bool quiet;       /* a checkpoint is being taken: changes wait for calm */
 	pthread_cond_t calm;
 	int64_t checkpoint_ns; /* when the last one was taken */
 
@@ -53,7 +53,7 @@ struct mojo_store {
 	bool lost_index_only;                 /* it was of the root's own blobs: no change is lost with it */
 	uint64_t skipped_records;             /* that do not fit the index */
 
-	pthread_t thread;     /* maintenance */
+	pthread_t thread; /* maintenance */
 	bool thread_running;
 	bool stop;
 	pthread_cond_t wake;

@@ -20,10 +20,10 @@
 #include "version.h"
 
 /* Dead space that is worth a checkpoint of its own once the store has been idle for a moment. */
-#define IDLE_DEAD_BYTES (16u << 20)
-#define IDLE_NS 5000000000ll
-#define MARK_NS 60000000000ll
-#define REMOVAL_BYTES (2u << 20) /* of the log that only removals may use when the disk is full */
+#define IDLE_DEAD_BYTES  (16u << 20)
+#define IDLE_NS          5000000000ll
+#define MARK_NS          60000000000ll
+#define REMOVAL_BYTES    (2u << 20)   /* of the log that only removals may use when the disk is full */
 #define RETRY_DEAD_BYTES (256u << 10) /* dead space for which a full disk is worth two checkpoints */
 
 void mojo_event(const struct mojo_config *config, enum mojo_severity severity, const char *format, ...)
@@ -120,12 +120,10 @@ int mojo_poison(struct mojo_store *store, int error, const char *what)
 }
 
 /* Disk space to be left over: without it neither a checkpoint nor a removal of files can succeed on a full
- * disk. The space tree grows while deaths are noted; removals come before everything else and have something
- * of their own. */
+ * disk. Removals come before everything else and have something of their own. */
 static uint64_t reserved_blocks(const struct mojo_store *store, bool frees)
 {
-	uint64_t dirty = store->blobs.dirty_blocks, index = dirty + dirty / 4 + store->space.fresh.count / 4 + 64;
-	return frees ? index : index + REMOVAL_BYTES / mojo_page_size(store);
+	return mojo_checkpoint_blocks(store) + (frees ? 0 : REMOVAL_BYTES / mojo_page_size(store));
 }
 
 int mojo_begin(struct mojo_store *store, uint32_t pages, bool frees)
@@ -160,7 +158,8 @@ int mojo_begin(struct mojo_store *store, uint32_t pages, bool frees)
 			late = err;
 		}
 		if (late) {
-			int err = tries && store->mark_pending && !store->mark_failed ? mojo_mark_locked(store) : mojo_checkpoint_locked(store);
+			int err = tries && store->mark_pending && !store->mark_failed ? mojo_mark_locked(store)
+										      : mojo_checkpoint_locked(store);
 			if (err)
 				return err;
 		}
@@ -234,13 +233,14 @@ int mojo_lock(struct mojo_io *io, const struct mojo_config *config, struct mojo_
 			length = 0;
 		text[length] = '\0';
 		text[strcspn(text, "\n")] = '\0';
-		mojo_event(config, MOJO_ERROR, "the store is in use by %s", text[0] ? text : "a process that only reads it");
+		mojo_event(config, MOJO_ERROR, "the store is in use by %s",
+			   text[0] ? text : "a process that only reads it");
 		err = -EBUSY;
 	}
 	if (!err && !config->read_only) {
 		int n = snprintf(text, sizeof(text), "process %ld (%s)\n", (long)getpid(),
 				 config->owner ? config->owner : "unnamed");
-		struct iovec vector = {text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1};
+		struct iovec vector = { text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1 };
 		/* The text is for people; a disk too full for it must not keep out who comes to make room. */
 		if (io->ops->truncate(file, 0) == 0)
 			io->ops->write(file, &vector, 1, 0);
@@ -341,9 +341,9 @@ static int init_rooms(struct mojo_store *store)
 	store->directories = root->directories;
 	store->frozen = root->frozen_versions;
 	store->mark_pending = root->flags & MOJO_ROOT_MARK_PENDING;
-	store->main = (struct mojo_tree){.blobs = &store->blobs, .kind = MOJO_TREE_MAIN, .version = store->active};
-	store->versions = (struct mojo_tree){.blobs = &store->blobs, .kind = MOJO_TREE_VERSIONS, .version = 1};
-	store->dead = (struct mojo_tree){.blobs = &store->blobs, .kind = MOJO_TREE_SPACE, .version = 1};
+	store->main = (struct mojo_tree){ .blobs = &store->blobs, .kind = MOJO_TREE_MAIN, .version = store->active };
+	store->versions = (struct mojo_tree){ .blobs = &store->blobs, .kind = MOJO_TREE_VERSIONS, .version = 1 };
+	store->dead = (struct mojo_tree){ .blobs = &store->blobs, .kind = MOJO_TREE_SPACE, .version = 1 };
 	memcpy(store->main.root, root->main_ref, MOJO_REF_BYTES);
 	memcpy(store->versions.root, root->versions_ref, MOJO_REF_BYTES);
 	memcpy(store->dead.root, root->space_ref, MOJO_REF_BYTES);
@@ -386,8 +386,10 @@ static int open_named(struct mojo_io *io, const struct mojo_config *config, cons
 {
 	struct mojo_store *store;
 	int err = alloc_store(io, config, &store);
-	if (err)
+	if (err) {
+		mojo_event(config, MOJO_ERROR, "cannot open the store: %s", strerror(-err));
 		return err;
+	}
 	config = &store->config;
 	err = io->ops->open(io, state_name, config->read_only ? 0 : MOJO_IO_WRITE, &store->state_file);
 	if (err) {
@@ -416,6 +418,8 @@ static int open_named(struct mojo_io *io, const struct mojo_config *config, cons
 	if (!err && !config->read_only) {
 		pthread_mutex_lock(&store->mu);
 		err = mojo_remove_orphans(store);
+		if (err == -ENOSPC)
+			err = 0; /* they wait for the next opening; without it nobody could make room */
 		pthread_mutex_unlock(&store->mu);
 	}
 	if (!err)
@@ -469,7 +473,7 @@ int mojo_close(struct mojo_store *store)
 	int err = 0;
 	if (!store->config.read_only) {
 		pthread_mutex_lock(&store->mu);
-		mojo_holds_clear(&store->holds); /* nothing is open any more */
+		mojo_holds_clear(&store->holds);                             /* nothing is open any more */
 		err = store->log.failed ? -EIO : mojo_log_sync(&store->log); /* first what was asked for */
 		if (!err)
 			err = mojo_remove_orphans(store);
@@ -562,15 +566,14 @@ static int write_first_root(struct mojo_io *io, const struct mojo_geometry *geom
 		return err;
 	for (unsigned i = 0; i < MOJO_ROOT_SLOTS; i++, root.generation++)
 		mojo_root_encode(slots + (size_t)i * MOJO_ROOT_SLOT_BYTES, &root);
-	struct iovec vector = {slots, sizeof(slots)};
+	struct iovec vector = { slots, sizeof(slots) };
 	err = io->ops->truncate(file, 0);
 	if (!err)
 		err = io->ops->write(file, &vector, 1, 0);
 	if (!err)
 		err = io->ops->flush(file);
 	io->ops->close(file);
-	/* Its name must be there before those of data files: they alone look like a store that lost its root. */
-	return err ? err : io->ops->flush_dir(io, "");
+	return err;
 }
 
 /* The first chunk, emptied of what an earlier attempt may have left. */
@@ -582,7 +585,9 @@ static int make_first_chunk(struct mojo_io *io)
 	int err = io->ops->mkdir(io, MOJO_CHUNK_DIR);
 	if (err && err != -EEXIST)
 		return err;
-	err = io->ops->flush_dir(io, ""); /* before the state file gets its name */
+	/* The unfinished state file must be found wherever a data file is, which alone looks like a store that lost its
+	 * root; and this directory wherever the finished one is. */
+	err = io->ops->flush_dir(io, "");
 	if (err)
 		return err;
 	err = io->ops->open(io, path, MOJO_IO_WRITE | MOJO_IO_CREATE, &file);
@@ -595,7 +600,7 @@ static int make_first_chunk(struct mojo_io *io)
 
 int mojo_create(struct mojo_io *io, const struct mojo_geometry *geometry, const struct mojo_config *config)
 {
-	struct mojo_geometry g = geometry ? *geometry : (struct mojo_geometry){0};
+	struct mojo_geometry g = geometry ? *geometry : (struct mojo_geometry){ 0 };
 	const char *reason;
 	if (mojo_geometry_complete(&g, &reason) != 0) {
 		mojo_event(config, MOJO_ERROR, "%s", reason);
@@ -605,7 +610,7 @@ int mojo_create(struct mojo_io *io, const struct mojo_geometry *geometry, const 
 	if (err)
 		return err;
 	/* The state file gets its name last: until then this is no store, and may be made again. */
-	struct mojo_config quiet = {.no_background = true, .flush_ms = UINT32_MAX, .owner = "creating the store"};
+	struct mojo_config quiet = { .no_background = true, .flush_ms = UINT32_MAX, .owner = "creating the store" };
 	if (config) {
 		quiet.event = config->event;
 		quiet.event_arg = config->event_arg;

@@ -14,7 +14,7 @@
 #include "namespace.h"
 #include "recover.h"
 
-#define LEVEL_ANY UINT32_MAX
+#define LEVEL_ANY      UINT32_MAX
 #define PROGRESS_BLOBS 64u
 
 /*
@@ -29,20 +29,20 @@ struct chunk {
 	uint32_t number;
 	uint64_t blocks; /* that the file is long */
 	bool is_spare;
-	uint16_t *marks;   /* owned; NULL: nothing in it is in use */
-	uint8_t *dead;     /* owned; a bit for each block that the space tree calls dead, NULL: none */
-	uint8_t *returned; /* owned; of these, which it says were punched */
+	uint16_t *marks;                   /* owned; NULL: nothing in it is in use */
+	uint8_t *dead;                     /* owned; a bit for each block that the space tree calls dead, NULL: none */
+	uint8_t *returned;                 /* owned; of these, which it says were punched */
 	uint32_t dead_said, returned_said; /* by the cell of the chunk */
 };
 
 /* What is known of a piece of the index that was visited. */
 struct sum {
-	uint64_t key;     /* address; of one in memory the pointer, with the highest bit set; 0: free place */
+	uint64_t key; /* address; of one in memory the pointer, with the highest bit set; 0: free place */
 	uint64_t balance;
-	uint64_t graph;   /* which directory is in which: a sum of hashes */
+	uint64_t graph; /* which directory is in which: a sum of hashes */
 	uint32_t files, directories;
-	bool damaged;     /* something below cannot be read */
-	bool suspect;     /* something below is not as it should be by itself: look closer */
+	bool damaged; /* something below cannot be read */
+	bool suspect; /* something below is not as it should be by itself: look closer */
 };
 
 /* Pages in a row with one fault. */
@@ -54,7 +54,7 @@ struct run {
 struct verify {
 	struct mojo_store *store;
 	struct mojo_sink *sink;
-	uint64_t end; /* address behind all that was written; UINT64_MAX: not known */
+	uint64_t end;         /* address behind all that was written; UINT64_MAX: not known */
 	struct chunk *chunks; /* owned; by number */
 	size_t chunk_count, chunk_capacity, last;
 	struct sum *sums; /* owned; open addressing */
@@ -65,7 +65,7 @@ struct verify {
 	bool graph_known;
 	bool space_damaged;
 	struct mojo_block_set whole; /* where a node or slot begins that can be read, with all below it */
-	const char *why; /* what was wrong with the blob read last */
+	const char *why;             /* what was wrong with the blob read last */
 	struct run run;
 	uint64_t versions_done;
 	int err; /* of what a listing calls */
@@ -88,7 +88,7 @@ static int list_chunk(void *arg, const char *name)
 	char path[MOJO_CHUNK_PATH_BYTES];
 	uint64_t bytes = 0, disk_bytes;
 	if (number < 0) {
-		mojo_found(v->sink, &(struct mojo_finding){.kind = MOJO_FOUND_CHUNK, .severity = MOJO_WARNING},
+		mojo_found(v->sink, &(struct mojo_finding){ .kind = MOJO_FOUND_CHUNK, .severity = MOJO_WARNING },
 			   "%s/%s is no file of this store", MOJO_CHUNK_DIR, name);
 		return 0;
 	}
@@ -127,7 +127,7 @@ static int list_chunks(struct verify *v)
 {
 	int err = v->store->io->ops->list(v->store->io, MOJO_CHUNK_DIR, list_chunk, v);
 	if (err == -ENOENT) {
-		mojo_found(v->sink, &(struct mojo_finding){.kind = MOJO_FOUND_CHUNK, .severity = MOJO_ERROR},
+		mojo_found(v->sink, &(struct mojo_finding){ .kind = MOJO_FOUND_CHUNK, .severity = MOJO_ERROR },
 			   "the directory %s is missing", MOJO_CHUNK_DIR);
 		return 0;
 	}
@@ -262,7 +262,7 @@ enum term { TERM_NAME = 1, TERM_ENTRIES, TERM_SUBDIRECTORIES, TERM_ORPHAN, TERM_
 
 static uint64_t hash(enum term term, uint64_t a, uint64_t b, uint64_t c)
 {
-	uint64_t words[3] = {a, b, c};
+	uint64_t words[3] = { a, b, c };
 	return mojo_checksum64(words, sizeof(words), (uint64_t)term << 32);
 }
 
@@ -324,8 +324,8 @@ static void mark_page(struct verify *v, uint32_t bucket, uint64_t page, const st
 		return;
 	if (*mark) {
 		found_page(v, MOJO_FOUND_SHARED, bucket, page, entry->address,
-			   *mark & MARK_INDEX ? "its block is a piece of the index, too" :
-						"its block is another page, too");
+			   *mark & MARK_INDEX ? "its block is a piece of the index, too"
+					      : "its block is another page, too");
 		return;
 	}
 	*mark = want;
@@ -438,7 +438,8 @@ static int walk_slot(struct verify *v, const uint8_t *key, const uint8_t *value,
 	const uint8_t *delta = value + MOJO_SLOT_VALUE_FIXED_BYTES;
 	for (unsigned i = 0; i < deltas && valid; i++)
 		valid = mojo_get16(delta + i * MOJO_DELTA_BYTES) < pps &&
-			(i == 0 || mojo_get16(delta + (i - 1) * MOJO_DELTA_BYTES) < mojo_get16(delta + i * MOJO_DELTA_BYTES));
+			(i == 0 ||
+			 mojo_get16(delta + (i - 1) * MOJO_DELTA_BYTES) < mojo_get16(delta + i * MOJO_DELTA_BYTES));
 	if (!valid) {
 		sum->damaged = true;
 		found_slot(v, bucket, number, 0, "the slot's value is not of a form that is possible");
@@ -506,7 +507,10 @@ static int walk_slot(struct verify *v, const uint8_t *key, const uint8_t *value,
 	mojo_blob_put(&v->store->blobs, base);
 	sum->balance += hash(TERM_PAGES, bucket, 0, 0) * present;
 	if (has_base && !deltas && !v->err)
-		err = put_sum(v, &(struct sum){.key = sum_key(value), .balance = present, .graph = owner, .files = (uint32_t)real});
+		err = put_sum(v, &(struct sum){ .key = sum_key(value),
+						.balance = present,
+						.graph = owner,
+						.files = (uint32_t)real });
 	if (on_disk && !err)
 		err = mojo_block_set_add(&v->whole, v->store->space.group_blocks, mojo_ref_decode(value).address, 1);
 	return err ? err : v->err;
@@ -535,8 +539,8 @@ static void walk_inode(struct verify *v, uint32_t bucket, const struct mojo_inod
 		sum->graph += hash(TERM_GRAPH, bucket, a->parent, 0);
 		sum->suspect |= a->pages != 0;
 	} else {
-		struct mojo_slotmap map = {.tree = (struct mojo_tree *)(uintptr_t)v->tree,
-					   .pages_per_slot = v->store->root.pages_per_slot};
+		struct mojo_slotmap map = { .tree = (struct mojo_tree *)(uintptr_t)v->tree,
+					    .pages_per_slot = v->store->root.pages_per_slot };
 		uint64_t limit = (a->size + v->store->root.page_size - 1) / v->store->root.page_size, page;
 		struct mojo_entry entry;
 		sum->balance -= hash(TERM_PAGES, bucket, 0, 0) * a->pages;
@@ -548,8 +552,8 @@ static void walk_entry(uint32_t dir, uint64_t cookie, const uint8_t *value, unsi
 {
 	uint32_t child = length >= 8 ? mojo_get32(value) : 0, mode = length >= 8 ? mojo_get32(value + 4) : 0;
 	const char *name = (const char *)value + 8;
-	if (length < 8 || mojo_name_check(name, length - 8) != 0 ||
-	    cookie < mojo_name_cookie(name, length - 8) || cookie > mojo_name_cookie(name, length - 8) + 127)
+	if (length < 8 || mojo_name_check(name, length - 8) != 0 || cookie < mojo_name_cookie(name, length - 8) ||
+	    cookie > mojo_name_cookie(name, length - 8) + 127)
 		sum->suspect = true;
 	sum->balance -= hash(TERM_NAME, child, (uint64_t)dir << 32 | (mode & S_IFMT), cookie);
 	sum->balance -= hash(TERM_ENTRIES, dir, 0, 0);
@@ -609,7 +613,8 @@ static void describe(const struct bounds *bounds, enum mojo_tree_kind kind, char
 	else if (!bounds->low || !bounds->low_length || bounds->low[0] == MOJO_KEY_INODE)
 		snprintf(buf, size, "files from number %" PRIu32 " on", low ? mojo_get_be32(low + 1) : 1);
 	else if (bounds->low[0] == MOJO_KEY_ENTRY)
-		snprintf(buf, size, "names in directories from number %" PRIu32 " on", low ? mojo_get_be32(low + 1) : 1);
+		snprintf(buf, size, "names in directories from number %" PRIu32 " on",
+			 low ? mojo_get_be32(low + 1) : 1);
 	else if (bounds->low[0] == MOJO_KEY_SLOT)
 		snprintf(buf, size, "where pages are, of files from number %" PRIu32 " on",
 			 low ? mojo_get_be32(low + 1) : 1);
@@ -644,9 +649,10 @@ static int walk_version_cell(struct verify *v, const uint8_t *key, unsigned key_
 	uint32_t version = key_length == 4 ? mojo_get_be32(key) : 0;
 	if (!version || version >= v->store->active || length < MOJO_REF_BYTES + 16 || mojo_ref_is_null(value) ||
 	    length - MOJO_REF_BYTES - 16 != mojo_get32(value + MOJO_REF_BYTES + 12)) {
-		mojo_found(v->sink,
-			   &(struct mojo_finding){.kind = MOJO_FOUND_INDEX, .severity = MOJO_ERROR, .version = version},
-			   "what is noted of a version is not of a form that is possible");
+		mojo_found(
+			v->sink,
+			&(struct mojo_finding){ .kind = MOJO_FOUND_INDEX, .severity = MOJO_ERROR, .version = version },
+			"what is noted of a version is not of a form that is possible");
 		return 0;
 	}
 	int err = walk_version(v, version, value);
@@ -658,7 +664,7 @@ static int walk_version_cell(struct verify *v, const uint8_t *key, unsigned key_
 static int walk_node(struct verify *v, const uint8_t *ref, enum mojo_tree_kind kind, unsigned level,
 		     const struct bounds *bounds, struct sum *ret_sum)
 {
-	struct sum sum = {.key = sum_key(ref)};
+	struct sum sum = { .key = sum_key(ref) };
 	const struct sum *known = find_sum(v, sum.key);
 	bool again = known, seen;
 	if (known && !known->damaged) {
@@ -673,7 +679,7 @@ static int walk_node(struct verify *v, const uint8_t *ref, enum mojo_tree_kind k
 		err = get_blob(v, ref, MOJO_BLOB_NODE, &blob);
 	if (err == -EUCLEAN) {
 		found_node(v, kind, ref, bounds, v->why);
-		*ret_sum = (struct sum){.damaged = true};
+		*ret_sum = (struct sum){ .damaged = true };
 		return 0;
 	}
 	if (err)
@@ -682,7 +688,7 @@ static int walk_node(struct verify *v, const uint8_t *ref, enum mojo_tree_kind k
 	if (mojo_node_kind(blob->data) != (unsigned)kind ||
 	    (level != LEVEL_ANY && mojo_node_level(blob->data) != level)) {
 		found_node(v, kind, ref, bounds, "it belongs to another place");
-		*ret_sum = (struct sum){.damaged = true};
+		*ret_sum = (struct sum){ .damaged = true };
 		mojo_blob_put(&v->store->blobs, blob);
 		return 0;
 	}
@@ -701,7 +707,7 @@ static int walk_node(struct verify *v, const uint8_t *ref, enum mojo_tree_kind k
 		const uint8_t *value = mojo_node_value(blob->data, i, &length);
 		if (level) {
 			struct bounds below = *bounds;
-			struct sum part = {0};
+			struct sum part = { 0 };
 			if (i > 0) {
 				below.low = key;
 				below.low_length = key_length;
@@ -739,10 +745,10 @@ static int walk_version(struct verify *v, uint32_t version, const uint8_t *ref)
 	v->version = version;
 	v->tree = &tree;
 	v->sink->result.versions++;
-	struct sum sum = {.suspect = true};
+	struct sum sum = { .suspect = true };
 	int err = 0;
 	if (!mojo_ref_is_null(ref))
-		err = walk_node(v, ref, MOJO_TREE_MAIN, LEVEL_ANY, &(struct bounds){0}, &sum);
+		err = walk_node(v, ref, MOJO_TREE_MAIN, LEVEL_ANY, &(struct bounds){ 0 }, &sum);
 	end_run(v);
 	bool active = version == v->store->active;
 	struct mojo_inode root;
@@ -758,18 +764,20 @@ static int walk_version(struct verify *v, uint32_t version, const uint8_t *ref)
 			err = mojo_agree_circles(v->store, &tree, version, v->sink);
 		if (!err && !agreed && v->sink->pending_count + v->sink->result.errors == before)
 			mojo_found_in(v->sink,
-				      &(struct mojo_finding){.kind = MOJO_FOUND_COUNT, .severity = MOJO_ERROR, .version = version},
+				      &(struct mojo_finding){
+					      .kind = MOJO_FOUND_COUNT, .severity = MOJO_ERROR, .version = version },
 				      "names, files and pages do not agree");
 		v->graph_known = agreed;
 		v->graph = sum.graph;
 	}
 	if (!err && active && !sum.damaged &&
 	    (sum.files != v->store->files || sum.directories != v->store->directories))
-		mojo_found(v->sink,
-			   &(struct mojo_finding){.kind = MOJO_FOUND_COUNT, .severity = MOJO_ERROR, .version = version},
-			   "the root counts %" PRIu64 " files and %" PRIu64 " directories; there are %" PRIu32
-			   " and %" PRIu32,
-			   v->store->files, v->store->directories, sum.files, sum.directories);
+		mojo_found(
+			v->sink,
+			&(struct mojo_finding){ .kind = MOJO_FOUND_COUNT, .severity = MOJO_ERROR, .version = version },
+			"the root counts %" PRIu64 " files and %" PRIu64 " directories; there are %" PRIu32
+			" and %" PRIu32,
+			v->store->files, v->store->directories, sum.files, sum.directories);
 	mojo_sink_next(v->sink, version);
 	v->versions_done++;
 	return err ? err : mojo_sink_progress(v->sink, "index", v->versions_done, v->store->frozen + 1);
@@ -835,25 +843,26 @@ static int load_space_cell(struct verify *v, const struct mojo_cell *cell)
 	bool by_group = type == MOJO_SPACE_GROUP || type == MOJO_SPACE_PENDING, right = true;
 	uint64_t group = by_group && cell->key_length == 9 ? mojo_get_be64(key + 1) : 0;
 	uint64_t groups = ((MOJO_ADDRESS_MAX + 1) / v->store->space.group_blocks);
-	static const unsigned lengths[] = {[MOJO_SPACE_GROUP] = 2 * MOJO_SPACE_BITMAP_BYTES,
-					   [MOJO_SPACE_PENDING] = 0,
-					   [MOJO_SPACE_CHUNK] = 8,
-					   [MOJO_SPACE_SPARE] = 0};
+	static const unsigned lengths[] = { [MOJO_SPACE_GROUP] = 2 * MOJO_SPACE_BITMAP_BYTES,
+					    [MOJO_SPACE_PENDING] = 0,
+					    [MOJO_SPACE_CHUNK] = 8,
+					    [MOJO_SPACE_SPARE] = 0 };
 	if (type < MOJO_SPACE_GROUP || type > MOJO_SPACE_SPARE || cell->key_length != (by_group ? 9 : 5) ||
 	    cell->value_length != lengths[type] || group >= groups) {
-		mojo_found(v->sink, &(struct mojo_finding){.kind = MOJO_FOUND_SPACE, .severity = MOJO_ERROR},
+		mojo_found(v->sink, &(struct mojo_finding){ .kind = MOJO_FOUND_SPACE, .severity = MOJO_ERROR },
 			   "the account of dead blocks holds what cannot be");
 		return 0;
 	}
 	int err = 0;
-	struct chunk *chunk = find_chunk(v, by_group ? group * v->store->space.group_blocks :
-						       (uint64_t)mojo_get_be32(key + 1) * v->store->root.chunk_blocks);
+	struct chunk *chunk = find_chunk(v, by_group ? group * v->store->space.group_blocks
+						     : (uint64_t)mojo_get_be32(key + 1) * v->store->root.chunk_blocks);
 	if (type == MOJO_SPACE_GROUP) {
 		err = load_group(v, group, cell->value);
 		if (!err)
 			err = check_pending(v, group, cell->value, &right);
 		if (!err && !right && chunk)
-			found_space(v, chunk->number, "dead blocks are not noted as waiting to be given back, or are in vain");
+			found_space(v, chunk->number,
+				    "dead blocks are not noted as waiting to be given back, or are in vain");
 	} else if (type == MOJO_SPACE_PENDING) {
 		uint8_t other[9];
 		struct mojo_cell there;
@@ -876,7 +885,7 @@ static int load_space_cell(struct verify *v, const struct mojo_cell *cell)
 
 static int load_space(struct verify *v)
 {
-	uint8_t key[MOJO_KEY_BYTES_MAX] = {0};
+	uint8_t key[MOJO_KEY_BYTES_MAX] = { 0 };
 	unsigned length = 0;
 	struct mojo_cell cell;
 	int err;
@@ -931,8 +940,9 @@ static void settle_chunk(struct verify *v, struct chunk *chunk)
 			   },
 			   "chunk %08" PRIx32 ": %" PRIu64 " blocks are neither in use nor known dead%s", chunk->number,
 			   leaks,
-			   v->store->mark_pending ? "; a version was dropped, and what it alone held is still to be found" :
-						    "; their space does not come back by itself");
+			   v->store->mark_pending
+				   ? "; a version was dropped, and what it alone held is still to be found"
+				   : "; their space does not come back by itself");
 }
 
 /* ---- can it be read at all? ----------------------------------------------------------------- */
@@ -949,7 +959,8 @@ static int whole_below(struct mojo_store *store, const uint8_t *ref, enum mojo_t
 	if (err)
 		return err == -ENOMEM ? err : -EUCLEAN;
 	unsigned count = mojo_node_count(blob->data), length, key_length;
-	if (mojo_node_kind(blob->data) != (unsigned)kind || (level != LEVEL_ANY && mojo_node_level(blob->data) != level))
+	if (mojo_node_kind(blob->data) != (unsigned)kind ||
+	    (level != LEVEL_ANY && mojo_node_level(blob->data) != level))
 		err = -EUCLEAN;
 	level = mojo_node_level(blob->data);
 	for (unsigned i = 0; i < count && !err; i++) {
@@ -967,9 +978,10 @@ static int whole_below(struct mojo_store *store, const uint8_t *ref, enum mojo_t
 				below.high = mojo_node_key(blob->data, i + 1, &below.high_length);
 			err = whole_below(store, value, kind, level - 1, &below, known);
 		} else if (kind == MOJO_TREE_VERSIONS) {
-			err = length < MOJO_REF_BYTES || mojo_ref_is_null(value) ?
-				      -EUCLEAN :
-				      whole_below(store, value, MOJO_TREE_MAIN, LEVEL_ANY, &(struct bounds){0}, known);
+			err = length < MOJO_REF_BYTES || mojo_ref_is_null(value)
+				      ? -EUCLEAN
+				      : whole_below(store, value, MOJO_TREE_MAIN, LEVEL_ANY, &(struct bounds){ 0 },
+						    known);
 		} else if (kind == MOJO_TREE_MAIN && mojo_leaf_ref_offset(kind, key, key_length) == 0 &&
 			   !mojo_ref_is_null(value)) {
 			uint64_t slot = mojo_ref_in_memory(value) ? 0 : mojo_ref_decode(value).address;
@@ -991,9 +1003,10 @@ static int whole_below(struct mojo_store *store, const uint8_t *ref, enum mojo_t
 	return err;
 }
 
-int mojo_tree_whole(struct mojo_store *store, const uint8_t *ref, enum mojo_tree_kind kind, struct mojo_block_set *known)
+int mojo_tree_whole(struct mojo_store *store, const uint8_t *ref, enum mojo_tree_kind kind,
+		    struct mojo_block_set *known)
 {
-	return mojo_ref_is_null(ref) ? 0 : whole_below(store, ref, kind, LEVEL_ANY, &(struct bounds){0}, known);
+	return mojo_ref_is_null(ref) ? 0 : whole_below(store, ref, kind, LEVEL_ANY, &(struct bounds){ 0 }, known);
 }
 
 /* Can the older root be fallen back upon? */
@@ -1010,7 +1023,7 @@ static int verify_other(struct verify *v, const struct mojo_root *root)
 		err = mojo_recover_follow(store, root, &reached);
 	bool short_log = !err && reached < store->root.log_sequence;
 	if (err == -EUCLEAN || short_log)
-		mojo_found(v->sink, &(struct mojo_finding){.kind = MOJO_FOUND_ROOT, .severity = MOJO_WARNING},
+		mojo_found(v->sink, &(struct mojo_finding){ .kind = MOJO_FOUND_ROOT, .severity = MOJO_WARNING },
 			   "the older root (generation %" PRIu64
 			   ") leads to %s that cannot be read: should the newer one go bad, it would not serve",
 			   root->generation, short_log ? "a log" : "pieces of the index");
@@ -1035,19 +1048,19 @@ int mojo_verify(struct mojo_store *store, const struct mojo_root *other, struct 
 	if (!err)
 		err = load_space(&v);
 	if (!err && !mojo_ref_is_null(store->versions.root))
-		err = walk_node(&v, store->versions.root, MOJO_TREE_VERSIONS, LEVEL_ANY, &(struct bounds){0}, &sum);
+		err = walk_node(&v, store->versions.root, MOJO_TREE_VERSIONS, LEVEL_ANY, &(struct bounds){ 0 }, &sum);
 	uint64_t frozen = sink->result.versions;
 	if (!err && frozen != store->frozen && !sink->kinds[MOJO_FOUND_INDEX])
-		mojo_found(sink, &(struct mojo_finding){.kind = MOJO_FOUND_COUNT, .severity = MOJO_ERROR},
+		mojo_found(sink, &(struct mojo_finding){ .kind = MOJO_FOUND_COUNT, .severity = MOJO_ERROR },
 			   "the root counts %" PRIu64 " frozen versions; there are %" PRIu64, store->frozen, frozen);
 	if (!err)
 		err = walk_version(&v, store->active, store->main.root);
 	v.version = 0;
 	v.tree = NULL;
 	if (!err && !mojo_ref_is_null(store->dead.root))
-		err = walk_node(&v, store->dead.root, MOJO_TREE_SPACE, LEVEL_ANY, &(struct bounds){0}, &sum);
+		err = walk_node(&v, store->dead.root, MOJO_TREE_SPACE, LEVEL_ANY, &(struct bounds){ 0 }, &sum);
 	mojo_sink_next(sink, 0);
-	if (!err && other)
+	if (!err && other && !sink->kinds[MOJO_FOUND_INDEX]) /* else they share it, or a repair looks */
 		err = verify_other(&v, other);
 	for (size_t i = 0; i < v.chunk_count && !err; i++)
 		settle_chunk(&v, &v.chunks[i]);

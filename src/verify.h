@@ -25,6 +25,7 @@ int mojo_verify(struct mojo_store *store, const struct mojo_root *other, struct 
 
 /* mojo_tree_whole - can every node and slot below @ref be read? @known remembers those that can, by address.
  * -EUCLEAN: no. */
-int mojo_tree_whole(struct mojo_store *store, const uint8_t *ref, enum mojo_tree_kind kind, struct mojo_block_set *known);
+int mojo_tree_whole(struct mojo_store *store, const uint8_t *ref, enum mojo_tree_kind kind,
+		    struct mojo_block_set *known);
 
 #endif

@@ -29,7 +29,7 @@ int mojo_view(struct mojo_store *store, uint32_t version, struct mojo_tree *froz
 	int err = get_version(store, version, &cell);
 	if (err)
 		return err;
-	*frozen = (struct mojo_tree){.blobs = &store->blobs, .kind = MOJO_TREE_MAIN, .version = version};
+	*frozen = (struct mojo_tree){ .blobs = &store->blobs, .kind = MOJO_TREE_MAIN, .version = version };
 	memcpy(frozen->root, cell.value, MOJO_REF_BYTES);
 	*ret_tree = frozen;
 	return 0;
@@ -49,7 +49,8 @@ int mojo_apply_commit(struct mojo_store *store, const struct mojo_record_commit 
 	mojo_put32(value + MOJO_REF_BYTES + 12, commit->message_length);
 	if (commit->message_length)
 		memcpy(value + VERSION_FIXED_BYTES, commit->message, commit->message_length);
-	int err = mojo_tree_put(&store->versions, key, sizeof(key), value, VERSION_FIXED_BYTES + commit->message_length);
+	int err =
+		mojo_tree_put(&store->versions, key, sizeof(key), value, VERSION_FIXED_BYTES + commit->message_length);
 	if (err)
 		return err;
 	mojo_ref_retain(store->main.root);
@@ -87,10 +88,10 @@ int mojo_commit(struct mojo_store *store, const char *message, size_t length, ui
 		err = -EOVERFLOW;
 	struct freeze f = {
 		.store = store,
-		.commit = {.version = store->active,
-			   .time_ns = mojo_now(store),
-			   .message = (const uint8_t *)message,
-			   .message_length = (uint32_t)length},
+		.commit = { .version = store->active,
+			    .time_ns = mojo_now(store),
+			    .message = (const uint8_t *)message,
+			    .message_length = (uint32_t)length },
 	};
 	if (!err) {
 		mojo_put32(payload, f.commit.version);
@@ -118,7 +119,7 @@ int mojo_version_next(struct mojo_store *store, uint32_t from, struct mojo_versi
 	uint32_t active = store->active;
 	int err = mojo_tree_next(&store->versions, key, sizeof(key), false, &cell);
 	pthread_mutex_unlock(&store->mu);
-	struct mojo_version_info info = {0};
+	struct mojo_version_info info = { 0 };
 	if (err == -ENOENT) {
 		if (from > active)
 			return -ENOENT;

@@ -96,7 +96,8 @@ static void test_malformed_frames_are_refused(void **state)
 	memcpy(packed + needed, packed, needed);
 	assert_int_equal(mojo_codec_decompress(packed, 2 * needed, back, sizeof(back), &length), -EUCLEAN);
 	/* A frame to be skipped holds no content, though the library calls it well. */
-	assert_int_equal(mojo_codec_decompress("\x50\x2a\x4d\x18\x02\0\0\0xy", 10, back, sizeof(back), &length), -EUCLEAN);
+	assert_int_equal(mojo_codec_decompress("\x50\x2a\x4d\x18\x02\0\0\0xy", 10, back, sizeof(back), &length),
+			 -EUCLEAN);
 }
 
 static void test_frames_without_a_content_size_are_refused(void **state)

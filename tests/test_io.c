@@ -724,10 +724,10 @@ static void test_memory_limit(void **state)
 	assert_int_equal(space.available, 8192);
 }
 
-#define ON_BOTH(test)                                                                    \
-	{ "host: " #test, test, setup_host, teardown, NULL },                            \
-	{                                                                                \
-		"memory: " #test, test, setup_memory, teardown, NULL                     \
+#define ON_BOTH(test)                                                \
+	{ "host: " #test, test, setup_host, teardown, NULL },        \
+	{                                                            \
+		"memory: " #test, test, setup_memory, teardown, NULL \
 	}
 #define ON_MEMORY(test) cmocka_unit_test_setup_teardown(test, setup_memory, teardown)
 

@@ -22,7 +22,7 @@
 
 struct stored_file {
 	char path[MOJO_CHUNK_PATH_BYTES];
-	long chunk; /* number; -1: none */
+	long chunk;    /* number; -1: none */
 	uint8_t *data; /* owned */
 	size_t length;
 	size_t *blocks; /* owned; offsets of those that hold anything */
@@ -33,11 +33,11 @@ struct stored_file {
 struct stage {
 	struct mojo_geometry geometry;
 	struct history history;
-	struct mojo_io *io; /* as it is found, whole */
+	struct mojo_io *io;    /* as it is found, whole */
 	struct mojo_io **past; /* owned; the directory at each moment */
 	struct stored_file files[FILES_MAX];
 	size_t file_count;
-	size_t before_last;       /* moment before the last batch */
+	size_t before_last;          /* moment before the last batch */
 	uint64_t last_from, last_to; /* addresses of the last batch; empty if a checkpoint followed it */
 
 	uint64_t trials, refused, erring, rolled_back;
@@ -184,7 +184,7 @@ static bool holds_anything(const uint8_t *p, size_t length)
 
 static void look_at_files(struct stage *stage)
 {
-	struct lister top = {stage, ""}, chunks = {stage, MOJO_CHUNK_DIR};
+	struct lister top = { stage, "" }, chunks = { stage, MOJO_CHUNK_DIR };
 	assert_ok(stage->io->ops->list(stage->io, "", add_file, &top));
 	assert_ok(stage->io->ops->list(stage->io, MOJO_CHUNK_DIR, add_file, &chunks));
 	for (size_t i = 0; i < stage->file_count; i++) {
@@ -210,7 +210,7 @@ static struct stage *stage_new(void (*make)(struct maker *m), enum ending ending
 	void *state;
 	assert_non_null(stage);
 	bench_setup(&state);
-	struct maker m = {.stage = stage, .bench = state};
+	struct maker m = { .stage = stage, .bench = state };
 	make(&m);
 	stage->geometry = m.bench->geometry;
 	if (ending == CLOSED) {
@@ -269,7 +269,8 @@ static void on_alarm(int signal)
 {
 	static const char text[] = "a trial does not end: ";
 	(void)signal;
-	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0 || write(STDERR_FILENO, trial_name, strlen(trial_name)) < 0)
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0 ||
+	    write(STDERR_FILENO, trial_name, strlen(trial_name)) < 0)
 		_exit(3);
 	abort();
 }
@@ -299,7 +300,7 @@ static void look(struct stage *stage, struct mojo_io *io, size_t first)
 	alarm(60);
 	stage->trials++;
 	for (int as_reader = 0; as_reader < 2; as_reader++) {
-		struct told told = {0};
+		struct told told = { 0 };
 		struct mojo_store *store;
 		char why[512] = "";
 		unsigned errors;
@@ -312,7 +313,8 @@ static void look(struct stage *stage, struct mojo_io *io, size_t first)
 			continue;
 		}
 		bool damage_named = told.count > 0;
-		long found = history_compare(&stage->history, store, as_reader ? 0 : first, last, &errors, why, sizeof(why));
+		long found =
+			history_compare(&stage->history, store, as_reader ? 0 : first, last, &errors, why, sizeof(why));
 		if (found < 0)
 			fail_msg("%s: %s; it said: %s", trial_name, why, told.text);
 		if (errors && !told.count)
@@ -332,7 +334,7 @@ static void look(struct stage *stage, struct mojo_io *io, size_t first)
 /* Write, commit and checkpoint on the harmed store; whatever fails, what was frozen before stays what it was. */
 static void use(struct stage *stage, struct mojo_io *io, size_t first)
 {
-	struct told told = {0};
+	struct told told = { 0 };
 	struct mojo_config config = {
 		.checkpoint_bytes = 1ull << 40,
 		.flush_ms = UINT32_MAX,
@@ -353,7 +355,8 @@ static void use(struct stage *stage, struct mojo_io *io, size_t first)
 		alarm(0);
 		return;
 	}
-	long found = history_compare(&stage->history, store, first, stage->history.count - 1, &errors, why, sizeof(why));
+	long found =
+		history_compare(&stage->history, store, first, stage->history.count - 1, &errors, why, sizeof(why));
 	assert_true(found >= 0);
 	const struct moment *moment = &stage->history.moments[found];
 	bench_fill(mine, sizeof(mine), 99);
@@ -374,7 +377,8 @@ static void use(struct stage *stage, struct mojo_io *io, size_t first)
 		for (size_t i = 0; i + 1 < moment->count; i++) {
 			const struct kept_version *kept = &moment->versions[i];
 			if (kept->info.version != 1 &&
-			    !history_compare_version(kept->picture, store, kept->info.version, &errors, why, sizeof(why)))
+			    !history_compare_version(kept->picture, store, kept->info.version, &errors, why,
+						     sizeof(why)))
 				fail_msg("%s, and the store was used: %s", trial_name, why);
 		}
 		if (committed && mojo_resolve(store, version, "mine", &attr) == 0 &&
@@ -450,7 +454,7 @@ static size_t earliest_both(const struct stage *stage, const struct stored_file 
 static void put_block(struct mojo_io *io, const char *path, size_t offset, const void *data, size_t length)
 {
 	struct mojo_io_file *file;
-	struct iovec vector = {(void *)(uintptr_t)data, length};
+	struct iovec vector = { (void *)(uintptr_t)data, length };
 	assert_ok(io->ops->open(io, path, MOJO_IO_WRITE, &file));
 	assert_ok(io->ops->write(file, &vector, 1, offset));
 	io->ops->close(file);
@@ -465,7 +469,8 @@ static size_t block_length(const struct stored_file *file, size_t offset)
 static bool is_content(const struct stored_file *file, size_t offset)
 {
 	const uint8_t *p = file->data + offset;
-	return file->chunk >= 0 && memcmp(p, "MOJOGRUP", 8) != 0 && memcmp(p, "MNOD", 4) != 0 && mojo_get32(p) != 0xfd2fb528u;
+	return file->chunk >= 0 && memcmp(p, "MOJOGRUP", 8) != 0 && memcmp(p, "MNOD", 4) != 0 &&
+	       mojo_get32(p) != 0xfd2fb528u;
 }
 
 static void flip_bytes(struct stage *stage, size_t step, size_t content_step)
@@ -527,13 +532,15 @@ static void misplace_blocks(struct stage *stage, size_t step)
 						continue;
 					size_t length = block_length(one, from), there = block_length(two, to);
 					struct mojo_io *io = copy(stage);
-					name_trial("%s, block at %zu written to %s at %zu", one->path, from, two->path, to);
+					name_trial("%s, block at %zu written to %s at %zu", one->path, from, two->path,
+						   to);
 					put_block(io, two->path, to, one->data + from, length);
 					judge(stage, io, earliest(stage, two, to));
 					if (f > g || (f == g && i > k))
 						continue;
 					io = copy(stage);
-					name_trial("%s, block at %zu swapped with %s at %zu", one->path, from, two->path, to);
+					name_trial("%s, block at %zu swapped with %s at %zu", one->path, from,
+						   two->path, to);
 					put_block(io, two->path, to, one->data + from, length);
 					put_block(io, one->path, from, two->data + to, there);
 					judge(stage, io, earliest_both(stage, one, from, two, to));
@@ -593,7 +600,7 @@ static void cut_files(struct stage *stage, size_t step)
 	for (size_t f = 0; f < stage->file_count; f++) {
 		struct stored_file *file = &stage->files[f];
 		for (size_t b = 0; b < file->block_count; b += step) {
-			static const size_t within[] = {0, 1, 512, 4095};
+			static const size_t within[] = { 0, 1, 512, 4095 };
 			for (size_t w = 0; w < sizeof(within) / sizeof(*within); w++) {
 				size_t at = file->blocks[b] + within[w];
 				if (at >= file->length)

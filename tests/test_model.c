@@ -31,10 +31,10 @@
 #include "io_memory.h"
 #include "mojo.h"
 
-#define PIECE 4096u
-#define NODES_MAX 160u
-#define VERSIONS_MAX 10u
-#define IO_BYTES_MAX (256u << 10)
+#define PIECE            4096u
+#define NODES_MAX        160u
+#define VERSIONS_MAX     10u
+#define IO_BYTES_MAX     (256u << 10)
 #define SMALL_FILE_BYTES (2u << 20)
 #define READ_WHOLE_BYTES (8u << 20)
 
@@ -51,7 +51,7 @@ struct content {
 	struct place {
 		uint64_t number; /* ascending; absent ones are zeros */
 		struct piece *piece;
-	} *places;
+	} * places;
 };
 
 static void *checked(void *pointer)
@@ -502,7 +502,9 @@ static void check_attr(struct run *r, uint32_t version, const struct tree *tree,
 
 static void check_range(struct run *r, uint32_t version, const struct node *node, uint64_t offset, size_t length)
 {
-	size_t wanted = offset >= node->size ? 0 : node->size - offset < length ? (size_t)(node->size - offset) : length;
+	size_t wanted = offset >= node->size           ? 0
+			: node->size - offset < length ? (size_t)(node->size - offset)
+						       : length;
 	size_t got = 0;
 
 	memset(r->buf, 0xcd, length);
@@ -549,10 +551,12 @@ static void check_map(struct run *r, uint32_t version, const struct node *node, 
 		expect(r, mojo_map(r->store, version, node->bucket, first, entries, 64, &count), 0, "mojo_map");
 		for (size_t i = 0; i < count; i++) {
 			if (entries[i].page < first || entries[i].page * r->page_size >= node->size)
-				die(r, "map of bucket %" PRIu32 " lists page %" PRIu64 " behind its end or out of order",
+				die(r,
+				    "map of bucket %" PRIu32 " lists page %" PRIu64 " behind its end or out of order",
 				    node->bucket, entries[i].page);
 			if (entries[i].version > (version ? version : r->active))
-				die(r, "map of bucket %" PRIu32 " in version %" PRIu32 " has a page of version %" PRIu32,
+				die(r,
+				    "map of bucket %" PRIu32 " in version %" PRIu32 " has a page of version %" PRIu32,
 				    node->bucket, version, entries[i].version);
 			first = entries[i].page + 1;
 			pages++;
@@ -665,9 +669,8 @@ static void check_tree(struct run *r, uint32_t version, struct tree *tree, struc
 			check_attr(r, version, tree, node, &attr, "resolve");
 		}
 		if (node->linked && i) {
-			expect(r,
-			       mojo_lookup(r->store, version, tree->nodes[node->parent].bucket, node->name, &attr), 0,
-			       "mojo_lookup");
+			expect(r, mojo_lookup(r->store, version, tree->nodes[node->parent].bucket, node->name, &attr),
+			       0, "mojo_lookup");
 			check_attr(r, version, tree, node, &attr, "lookup");
 		}
 		if (version == MOJO_ACTIVE && node->linked) {
@@ -710,7 +713,8 @@ static void check_versions(struct run *r)
 	expect(r, mojo_version_next(r->store, from, &info), 0, "mojo_version_next (active)");
 	if (!info.active || info.version != r->active)
 		die(r, "the active version is listed as %" PRIu32 ", not %" PRIu32, info.version, r->active);
-	expect(r, mojo_version_next(r->store, info.version + 1, &info), -ENOENT, "mojo_version_next (behind the active)");
+	expect(r, mojo_version_next(r->store, info.version + 1, &info), -ENOENT,
+	       "mojo_version_next (behind the active)");
 }
 
 static void check_info(struct run *r)
@@ -841,6 +845,28 @@ static void go_back_to(struct run *r, const struct tree *tree)
 	r->now = copy;
 }
 
+static void on_finding(void *arg, const struct mojo_finding *f)
+{
+	struct run *r = arg;
+
+	if (f->severity == MOJO_INFO)
+		return;
+	die(r,
+	    "mojo_check finds (%s): %s; version %" PRIu32 ", bucket %" PRIu32 ", page %" PRIu64 ", address %" PRIu64
+	    ", blocks %" PRIu64,
+	    mojo_finding_name(f->kind), f->text, f->version, f->bucket, f->first_page, f->address, f->blocks);
+}
+
+/* The store is not open: everything in it must be sound, whatever came before. */
+static void check_store(struct run *r)
+{
+	struct mojo_check_options options = { .finding = on_finding, .arg = r };
+	struct mojo_check_result result;
+
+	options.scrub = chance(r, 4);
+	expect(r, mojo_check(r->io, &options, &result), 0, "mojo_check");
+}
+
 static void do_sync(struct run *r)
 {
 	trace(r, "sync");
@@ -850,6 +876,7 @@ static void do_sync(struct run *r)
 
 static void after_reopen(struct run *r)
 {
+	check_store(r);
 	open_store(r);
 	if (chance(r, 4))
 		check_everything(r);
@@ -1144,7 +1171,7 @@ static unsigned depth_of(const struct tree *tree, unsigned index)
 
 static void do_create(struct run *r)
 {
-	static const uint32_t types[] = { S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFREG,
+	static const uint32_t types[] = { S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFREG,  S_IFREG,
 					  S_IFDIR, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR };
 	struct node *dir = pick(r, is_linked_dir);
 	struct node *node = free_node(r);
@@ -1316,8 +1343,8 @@ static void do_rename(struct run *r)
 	if (too_deep(r->now, source, to) || too_deep(r->now, target, from))
 		return;
 	wanted = rename_answer(r, source, target, to, flags);
-	trace(r, "rename '%.20s' in %" PRIu32 " to '%.20s' in %" PRIu32 " flags %u", from_name, from_dir->bucket, to_name,
-	      to_dir->bucket, flags);
+	trace(r, "rename '%.20s' in %" PRIu32 " to '%.20s' in %" PRIu32 " flags %u", from_name, from_dir->bucket,
+	      to_name, to_dir->bucket, flags);
 	error = mojo_rename(r->store, from_dir->bucket, from_name, to_dir->bucket, to_name, flags);
 	if (!same_answer(error, wanted))
 		expect(r, error, wanted, "mojo_rename");
@@ -1450,11 +1477,12 @@ static void do_seek(struct run *r)
 		found = node->size;
 	}
 	if (found < offset || found > node->size || !all_zero(node->content, offset, found))
-		die(r, "seek for data in bucket %" PRIu32 " at %" PRIu64 " passed data by: %" PRIu64, node->bucket, offset,
-		    found);
+		die(r, "seek for data in bucket %" PRIu32 " at %" PRIu64 " passed data by: %" PRIu64, node->bucket,
+		    offset, found);
 	expect(r, mojo_seek(r->store, MOJO_ACTIVE, node->bucket, offset, false, &found), 0, "seek for a hole");
 	if (found < offset || found > node->size)
-		die(r, "seek for a hole in bucket %" PRIu32 " at %" PRIu64 " found %" PRIu64, node->bucket, offset, found);
+		die(r, "seek for a hole in bucket %" PRIu32 " at %" PRIu64 " found %" PRIu64, node->bucket, offset,
+		    found);
 	if (found < node->size) {
 		uint64_t end = (found / r->page_size + 1) * r->page_size;
 
@@ -1469,10 +1497,10 @@ struct operation {
 };
 
 static const struct operation operations[] = {
-	{ do_write, 3400 }, { do_read, 2000 },	 { do_truncate, 400 }, { do_fallocate, 400 }, { do_create, 700 },
-	{ do_remove, 900 }, { do_rename, 500 },	 { do_setattr, 200 },  { do_hold, 150 },      { do_release, 150 },
-	{ do_list, 100 },   { do_lookup, 300 },	 { do_seek, 200 },     { do_sync, 300 },      { do_commit, 12 },
-	{ do_drop, 8 },	    { do_checkpoint, 8 }, { do_close, 4 },     { do_crash, 8 },	      { do_power_cut, 8 },
+	{ do_write, 3400 }, { do_read, 2000 },    { do_truncate, 400 }, { do_fallocate, 400 }, { do_create, 700 },
+	{ do_remove, 900 }, { do_rename, 500 },   { do_setattr, 200 },  { do_hold, 150 },      { do_release, 150 },
+	{ do_list, 100 },   { do_lookup, 300 },   { do_seek, 200 },     { do_sync, 300 },      { do_commit, 12 },
+	{ do_drop, 8 },     { do_checkpoint, 8 }, { do_close, 4 },      { do_crash, 8 },       { do_power_cut, 8 },
 };
 
 static void one_operation(struct run *r)
@@ -1534,7 +1562,8 @@ static void check_space_comes_back(struct run *r)
 	check_everything(r);
 	expect(r, mojo_info(r->store, &info), 0, "mojo_info");
 	if (info.store_bytes > 6 * info.chunk_bytes)
-		die(r, "an empty store still takes %" PRIu64 " bytes in %" PRIu64 " chunks", info.store_bytes, info.chunks);
+		die(r, "an empty store still takes %" PRIu64 " bytes in %" PRIu64 " chunks", info.store_bytes,
+		    info.chunks);
 }
 
 static void remove_tree(const char *path)

@@ -531,6 +531,95 @@ static void test_hostile_maps_are_refused(void **state)
 
 /* ---- text ----------------------------------------------------------------------------------- */
 
+static void test_a_scrub_comes_back_as_it_was(void **state)
+{
+	struct mojo_finding findings[] = {
+		{ .kind = MOJO_FOUND_PAGE,
+		  .severity = MOJO_ERROR,
+		  .version = 3,
+		  .last_version = 9,
+		  .bucket = 7,
+		  .path = "a/\"b\"",
+		  .first_page = 0,
+		  .pages = 4,
+		  .address = 1234567890123,
+		  .blocks = 4,
+		  .text = "wrong" },
+		{ .kind = MOJO_FOUND_INDEX, .severity = MOJO_WARNING, .path = "\xff\x01", .text = "" },
+		{ .kind = MOJO_FOUND_LOST, .severity = MOJO_INFO, .text = "no path" },
+	};
+	struct report_scrub scrub = {
+		.state = REPORT_SCRUB_RUNNING,
+		.pages_read = 5,
+		.pages_total = 50,
+		.errors = 77,
+		.started_ns = 1234567890,
+		.findings = findings,
+		.count = 3,
+	};
+	struct report_scrub back;
+	char *text, *again;
+
+	(void)state;
+	assert_int_equal(report_scrub_to_json(&scrub, 60000, &text), 0);
+	assert_int_equal(report_scrub_from_json(text, &back), 0);
+	assert_int_equal(back.state, REPORT_SCRUB_RUNNING);
+	assert_int_equal(back.errors, 77);
+	assert_int_equal(back.started_ns, 1234567890);
+	assert_int_equal(back.ended_ns, 0);
+	assert_int_equal(back.count, 3);
+	assert_int_equal(back.findings[0].address, 1234567890123);
+	assert_int_equal(back.findings[0].last_version, 9);
+	assert_string_equal(back.findings[0].path, "a/\"b\"");
+	assert_string_equal(back.findings[1].path, "\xff\x01");
+	assert_null(back.findings[2].path);
+	assert_int_equal(report_scrub_to_json(&back, 60000, &again), 0);
+	assert_string_equal(text, again);
+	report_scrub_free(&back);
+	free(again);
+	free(text);
+	/* As many as fit. */
+	assert_int_equal(report_scrub_to_json(&scrub, 650, &text), 0);
+	assert_true(strlen(text) <= 650);
+	assert_int_equal(report_scrub_from_json(text, &back), 0);
+	assert_true(back.count < 3);
+	report_scrub_free(&back);
+	free(text);
+	scrub.pages_read = UINT64_MAX;
+	assert_int_equal(report_scrub_to_json(&scrub, 60000, &text), -EOVERFLOW);
+	findings[0].blocks = UINT64_MAX;
+	assert_int_equal(report_finding_to_json(&findings[0], &text), -EOVERFLOW);
+}
+
+static void test_hostile_scrubs_are_refused(void **state)
+{
+	static const char *const texts[] = {
+		"",
+		"[]",
+		"{}",
+		"{\"state\":\"asleep\",\"pages_read\":1,\"pages_total\":1,\"errors\":0,\"findings\":[]}",
+		"{\"state\":\"done\",\"pages_read\":-1,\"pages_total\":1,\"errors\":0,\"findings\":[]}",
+		"{\"state\":\"done\",\"pages_read\":1,\"pages_total\":1,\"errors\":0}",
+		"{\"state\":\"done\",\"pages_read\":1,\"pages_total\":1,\"errors\":0,\"findings\":7}",
+		"{\"state\":\"done\",\"pages_read\":1,\"pages_total\":1,\"errors\":0,\"findings\":[7]}",
+		"{\"state\":\"done\",\"pages_read\":1,\"pages_total\":1,\"errors\":0,\"findings\":[{\"kind\":\"page\"}]}",
+		"{\"state\":\"done\",\"pages_read\":1,\"pages_total\":1,\"errors\":0,\"findings\":"
+		"[{\"kind\":\"page\",\"severity\":\"error\"}]}",
+		"{\"state\":\"done\",\"pages_read\":1,\"pages_total\":1,\"errors\":0,\"findings\":"
+		"[{\"kind\":\"page\",\"severity\":\"error\",\"text\":\"x\"},"
+		"{\"kind\":\"page\",\"severity\":\"error\",\"text\":\"x\",\"version\":99999999}]}",
+		"{\"state\":\"done\",\"pages_read\":1,\"pages_total\":1,\"errors\":0,\"findings\":"
+		"[{\"kind\":\"page\",\"severity\":\"error\",\"text\":\"x\",\"path\":\"a\",\"path_hex\":\"61\"}]}",
+		"{\"state\":\"done\",\"pages_read\":1,\"pages_total\":1,\"errors\":0,\"findings\":"
+		"[{\"kind\":\"page\",\"severity\":\"error\",\"text\":\"x\",\"path_hex\":\"6\"}]}",
+	};
+	struct report_scrub scrub;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		assert_int_equal(report_scrub_from_json(texts[i], &scrub), -EBADMSG);
+}
+
 static void test_one_member(void **state)
 {
 	char *text;
@@ -627,6 +716,8 @@ int main(void)
 		cmocka_unit_test(test_map_comes_back_as_it_was),
 		cmocka_unit_test(test_map_stops_at_the_limit),
 		cmocka_unit_test(test_hostile_maps_are_refused),
+		cmocka_unit_test(test_a_scrub_comes_back_as_it_was),
+		cmocka_unit_test(test_hostile_scrubs_are_refused),
 		cmocka_unit_test(test_one_member),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_utf8),

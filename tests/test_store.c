@@ -19,7 +19,7 @@
 #include "io_memory.h"
 #include "mojo.h"
 
-#define PAGE 4096u
+#define PAGE        4096u
 #define CHUNK_BYTES (4u << 20)
 
 struct fixture {
@@ -286,10 +286,12 @@ static void test_create_refuses_a_store(void **state)
 static void test_create_refuses_bad_geometry(void **state)
 {
 	static const struct mojo_geometry bad[] = {
-		{ .page_size = 2048 },		   { .page_size = 131072 },	     { .page_size = 5000 },
-		{ .page_size = 1 },		   { .pages_per_slot = 32 },	     { .pages_per_slot = 131072 },
-		{ .pages_per_slot = 100 },	   { .chunk_bytes = 2 << 20 },	     { .chunk_bytes = 2ull << 30 },
-		{ .chunk_bytes = (4 << 20) + 4096 }, { .root_mode = S_IFREG | 0644 },
+		{ .page_size = 2048 },           { .page_size = 131072 },
+		{ .page_size = 5000 },           { .page_size = 1 },
+		{ .pages_per_slot = 32 },        { .pages_per_slot = 131072 },
+		{ .pages_per_slot = 100 },       { .chunk_bytes = 2 << 20 },
+		{ .chunk_bytes = 2ull << 30 },   { .chunk_bytes = (4 << 20) + 4096 },
+		{ .root_mode = S_IFREG | 0644 },
 	};
 	struct fixture *f = *state;
 
@@ -403,8 +405,8 @@ static void test_one_writer_or_many_readers(void **state)
 
 static void corrupt_state(struct fixture *f, unsigned slot, uint64_t offset)
 {
-	assert_int_equal(mojo_io_memory_flip(f->io, MOJO_STATE_FILE, (uint64_t)slot * MOJO_ROOT_SLOT_BYTES + offset, 0x40),
-			 0);
+	assert_int_equal(
+		mojo_io_memory_flip(f->io, MOJO_STATE_FILE, (uint64_t)slot * MOJO_ROOT_SLOT_BYTES + offset, 0x40), 0);
 }
 
 static void test_a_newer_format_is_refused_untouched(void **state)
@@ -910,9 +912,9 @@ static void test_holes(void **state)
 	assert_zeros(f, MOJO_ACTIVE, bucket, 0, 10 * PAGE);
 	assert_zeros(f, MOJO_ACTIVE, bucket, 1000 * PAGE, 5);
 
-	assert_int_equal(
-		mojo_fallocate(f->store, bucket, MOJO_FALLOC_PUNCH_HOLE | MOJO_FALLOC_KEEP_SIZE, 9 * PAGE + 1, 2 * PAGE),
-		0);
+	assert_int_equal(mojo_fallocate(f->store, bucket, MOJO_FALLOC_PUNCH_HOLE | MOJO_FALLOC_KEEP_SIZE, 9 * PAGE + 1,
+					2 * PAGE),
+			 0);
 	assert_int_equal(attr_of(f, MOJO_ACTIVE, bucket).pages, 1);
 	assert_zeros(f, MOJO_ACTIVE, bucket, 0, 999 * PAGE);
 	assert_int_equal(mojo_seek(f->store, MOJO_ACTIVE, bucket, 0, true, &found), 0);
@@ -1011,7 +1013,8 @@ static void test_times(void **state)
 
 	assert_true(born.btime_ns > 1600000000ll * 1000000000);
 	assert_int_equal(born.mtime_ns, born.btime_ns);
-	assert_int_equal(mojo_setattr(f->store, bucket, MOJO_SET_ATIME | MOJO_SET_MTIME | MOJO_SET_MODE, &set, &attr), 0);
+	assert_int_equal(mojo_setattr(f->store, bucket, MOJO_SET_ATIME | MOJO_SET_MTIME | MOJO_SET_MODE, &set, &attr),
+			 0);
 	assert_int_equal(attr.mode, S_IFREG | 0600);
 	close_store(f);
 	open_store(f);
@@ -1555,8 +1558,8 @@ static void fail_everywhere(struct fixture *f, enum after_fault after_fault, boo
 		open_store(f);
 		step = check_script(f, MOJO_ACTIVE);
 		if (step < script.acknowledged || step > script.begun)
-			fail_msg("fault at %" PRIu64 ": step %" PRIu64 " came back, %" PRIu64 " were acknowledged", point,
-				 step, script.acknowledged);
+			fail_msg("fault at %" PRIu64 ": step %" PRIu64 " came back, %" PRIu64 " were acknowledged",
+				 point, step, script.acknowledged);
 		assert_true(info_of(f).frozen_versions >= script.versions);
 		for (uint32_t v = 1; v <= info_of(f).frozen_versions; v++)
 			assert_int_equal(check_script(f, v), v * 20);
@@ -1889,7 +1892,7 @@ static void test_a_batch_closes_by_itself(void **state)
 /* ---- threads ------------------------------------------------------------------------------ */
 
 #define THREADS 4u
-#define ROUNDS 150u
+#define ROUNDS  150u
 
 struct worker {
 	struct fixture *f;
@@ -1932,9 +1935,8 @@ static void *churn_names(void *arg)
 		snprintf(name, sizeof(name), "churn-%u-%u", worker->index, round);
 		snprintf(other, sizeof(other), "churn-%u", worker->index);
 		if (mojo_mknod(store, 1, name, S_IFREG | 0600, 0, 0, 0, &attr) || mojo_hold(store, attr.bucket) ||
-		    mojo_write(store, attr.bucket, 0, name, sizeof(name)) ||
-		    mojo_rename(store, 1, name, 1, other, 0) || mojo_write(store, attr.bucket, 5000, name, sizeof(name)) ||
-		    mojo_release(store, attr.bucket))
+		    mojo_write(store, attr.bucket, 0, name, sizeof(name)) || mojo_rename(store, 1, name, 1, other, 0) ||
+		    mojo_write(store, attr.bucket, 5000, name, sizeof(name)) || mojo_release(store, attr.bucket))
 			worker->problem = "an operation on names failed";
 	}
 	return NULL;
@@ -1977,9 +1979,9 @@ static void threads_at_once(struct fixture *f)
 	put(f, workers[THREADS + 2].bucket, 0, 9000, 77);
 	for (unsigned i = 0; i < THREADS + 3; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL,
-						i < THREADS	? write_and_sync :
-						i < THREADS + 2 ? churn_names :
-								  commit_and_check,
+						i < THREADS       ? write_and_sync
+						: i < THREADS + 2 ? churn_names
+								  : commit_and_check,
 						&workers[i]),
 				 0);
 	for (unsigned i = 0; i < THREADS + 3; i++)
@@ -1993,7 +1995,8 @@ static void threads_at_once(struct fixture *f)
 	open_store(f);
 	for (unsigned i = 0; i < THREADS; i++) {
 		for (unsigned round = ROUNDS - 10; round < ROUNDS; round++)
-			assert_put(f, MOJO_ACTIVE, workers[i].bucket, (uint64_t)(round % 10) * 9000, 9000, i * 1000 + round);
+			assert_put(f, MOJO_ACTIVE, workers[i].bucket, (uint64_t)(round % 10) * 9000, 9000,
+				   i * 1000 + round);
 	}
 	assert_int_equal(info_of(f).files, THREADS + 3 + 2);
 	assert_int_equal(info_of(f).frozen_versions, 24);
@@ -2015,7 +2018,7 @@ static void test_threads_at_once_with_maintenance(void **state)
 	threads_at_once(f);
 }
 
-#define WITH_STORE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define WITH_STORE(test)    cmocka_unit_test_setup_teardown(test, setup, teardown)
 #define WITHOUT_STORE(test) cmocka_unit_test_setup_teardown(test, setup_empty, teardown)
 
 int main(int argc, char **argv)

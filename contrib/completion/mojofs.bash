@@ -31,7 +31,7 @@ __mojofs_versions() {
 
 _mojofs() {
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="create state versions commit ls map"
+	local commands="create state versions commit ls map check"
 	local common="--json --help --usage" options=
 	local command= path= i positional=0 valued
 
@@ -46,7 +46,7 @@ _mojofs() {
 	# Which command, and how many of its arguments are there before this one?
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		-m | --message | -V | -p | --pages | --page | --from | --limit | --page-size | --pages-per-slot | --chunk-size)
+		-m | --message | -V | -p | --pages | --page | --from | --limit | --rate | --page-size | --pages-per-slot | --chunk-size)
 			[[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
 			((i++))
 			;;
@@ -86,6 +86,7 @@ _mojofs() {
 	-V | --version | --from)
 		[[ -n $path ]] && mapfile -t COMPREPLY < <(compgen -W "$(__mojofs_versions "$path")" -- "$word")
 		;;
+	--rate) mapfile -t COMPREPLY < <(compgen -W "8M 32M 128M 1G" -- "$word") ;;
 	-m | --message | -p | --page | --pages | --limit) ;;
 	*) valued= ;;
 	esac
@@ -99,6 +100,7 @@ _mojofs() {
 		commit) options="--message=" ;;
 		ls) options="--version= --long --recursive --utc" ;;
 		map) options="--version= --pages= --page= --summary --dump" ;;
+		check) options="--scrub --repair --dry-run --rate=" ;;
 		esac
 		mapfile -t COMPREPLY < <(compgen -W "$options $common" -- "$word")
 		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace
@@ -110,7 +112,7 @@ _mojofs() {
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$word")
 		;;
-	state:0 | versions:0 | commit:0 | ls:0 | map:0)
+	state:0 | versions:0 | commit:0 | ls:0 | map:0 | check:0)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 		;;

@@ -25,6 +25,7 @@ statistics = {"transactions": 0, "versions": 0, "recoveries cut short": 0, "erro
 acknowledged = {}  # (database, writer) -> number of the last transaction that was called committed
 begun = {}  # the same -> number of the last one that may have been begun
 versions = {}  # acknowledged version -> message
+running = set()  # pids of clients
 
 class Wrong(Exception):
     pass
@@ -55,12 +56,26 @@ def wait_until_mounted(daemon):
 
 def kill(daemon):
     daemon.kill()
-    daemon.wait(20)
+    try:
+        daemon.wait(20)
+    except subprocess.TimeoutExpired:
+        threads = "/proc/%d/task" % daemon.pid
+        stuck = [open("%s/%s/wchan" % (threads, thread)).read() for thread in os.listdir(threads)]
+        raise Wrong("the daemon does not end after kill -9: its threads wait in %s" % ", ".join(stuck))
 
 def unmount():
     with open("/proc/self/mountinfo") as file:
         if any(line.split()[4] == mnt for line in file):
             subprocess.run(["fusermount3", "-uz", mnt], check=True, timeout=20)
+
+def give_up():
+    """Whatever hangs, hangs no more: unmounting by force ends the connection, and with it every request."""
+    for pid in list(running):
+        os.kill(pid, signal.SIGKILL)
+    subprocess.run(["umount", "-f", mnt], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20)
+    for pid in list(running):
+        os.waitpid(pid, 0)
+    unmount()
 
 def explained():
     """A mount point whose daemon is gone: the next start says so, and what it says to do helps, even with somebody in it."""
@@ -139,6 +154,7 @@ def spawn(what, *arguments):
     pid = os.fork()
     if pid:
         os.close(pipe_write)
+        running.add(pid)
         return pid, pipe_read
     status = 1
     try:
@@ -227,8 +243,10 @@ def after_the_kill(processes):
         os.close(pipe)
         if not ended:
             os.kill(pid, signal.SIGKILL)
+            subprocess.run(["umount", "-f", mnt], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20)
             trouble.append("%s %s hangs after the daemon was killed" % (name, writer))
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        running.discard(pid)
         for line in lines:
             kind, rest = line[0], line[2:]
             if kind == "T":
@@ -293,8 +311,8 @@ def main():
         return 1
     finally:
         if daemon.poll() is None:
-            kill(daemon)
-        unmount()
+            daemon.kill()
+        give_up()
     print("%d rounds in %.0f s, seed %d: %s" % (rounds, time.monotonic() - started, seed,
           ", ".join("%s %d" % (name, count) for name, count in statistics.items())))
     return 0

@@ -23,6 +23,7 @@ note "SEED=$SEED"
 cat >"$T/power.py" <<'PY'
 """
 work MOUNT SEED TRANSACTIONS JOB...     transactions on the mount, each job in a process of its own
+kill MOUNT SEED TRANSACTIONS JOB...     the same, but half way the first job kills the daemon
 check DIRECTORY WANTED JOB...           checks the state in DIRECTORY after each line of power_states
 
 A job is CLASS:MODE:SYNCHRONOUS, or CLASS:MODE:SYNCHRONOUS:2 for transactions over two files. Its files are CLASS.db
@@ -31,7 +32,7 @@ and CLASS-b.db; the mark of transaction n is CLASS * 1000000 + n.
 Transaction n inserts row n into t, and sets v of row n % 20 of s to n. So what is in a database says which
 transactions are in it, and whether any is in it by halves.
 """
-import os, random, sqlite3, subprocess, sys, time
+import os, random, signal, sqlite3, subprocess, sys, time
 
 SLOTS = 20
 
@@ -54,20 +55,27 @@ def open_db(directory, job, work):
             db.execute(f"PRAGMA {schema}.cache_size=8")
     return db, schemas
 
-def work(mount, seed, transactions, job):
+def work(mount, seed, transactions, job, kill_at):
     rng = random.Random(f"{seed} {job}")
+    daemon = int(os.getxattr(mount, "user.mojofs.pid"))
     number = int(job.split(":")[0])
     db, schemas = open_db(mount, job, True)
     def mark(n):
         os.setxattr(mount, "user.mojofs.mark", str(number * 1000000 + n).encode())
-    db.execute("BEGIN IMMEDIATE")
-    for schema in schemas:
-        db.execute(f"CREATE TABLE {schema}.t(n INTEGER PRIMARY KEY, pad BLOB)")
-        db.execute(f"CREATE TABLE {schema}.s(k INTEGER PRIMARY KEY, v INTEGER)")
-        db.executemany(f"INSERT INTO {schema}.s VALUES(?, 0)", [(k,) for k in range(SLOTS)])
-    db.execute("COMMIT")
-    mark(0)
-    for n in range(1, transactions + 1):
+    done = 0
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 't'").fetchone(): # before the kill
+        done = db.execute("SELECT count(*) FROM t").fetchone()[0]
+    else:
+        db.execute("BEGIN IMMEDIATE")
+        for schema in schemas:
+            db.execute(f"CREATE TABLE {schema}.t(n INTEGER PRIMARY KEY, pad BLOB)")
+            db.execute(f"CREATE TABLE {schema}.s(k INTEGER PRIMARY KEY, v INTEGER)")
+            db.executemany(f"INSERT INTO {schema}.s VALUES(?, 0)", [(k,) for k in range(SLOTS)])
+        db.execute("COMMIT")
+    mark(done)
+    for n in range(done + 1, transactions + 1):
+        if n == kill_at:
+            os.kill(daemon, signal.SIGKILL)
         if rng.randrange(8) == 0:
             db.execute("BEGIN IMMEDIATE")
             db.execute("UPDATE s SET v = -1")
@@ -164,16 +172,18 @@ def check(directory, wanted, helper, jobs):
     if wanted != "nothing" and not lost + damaged:
         sys.exit("nothing was lost, though it should have been: this test would not notice a loss")
 
-if sys.argv[1] == "work":
+if sys.argv[1] in ("work", "kill"):
     mount, seed, transactions, jobs = sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5:]
+    kill_at = transactions // 2 if sys.argv[1] == "kill" else None
     children = []
     for job in jobs:
         pid = os.fork()
         if pid == 0:
             try:
-                work(mount, seed, transactions, job)
+                work(mount, seed, transactions, job, kill_at if job == jobs[0] else None)
             except BaseException as e:
-                print(job, repr(e), file=sys.stderr, flush=True)
+                if not kill_at:
+                    print(job, repr(e), file=sys.stderr, flush=True)
             os._exit(1)
         children.append(pid)
     sys.exit(any(os.waitpid(pid, 0)[1] for pid in children))
@@ -181,12 +191,23 @@ directory, wanted, recording, seed, count, jobs = *sys.argv[2:7], sys.argv[7:]
 check(directory, wanted, [os.environ["MOJOFS_HELPERS"] + "/power_states", recording, seed, count, directory], jobs)
 PY
 
-# record NAME 'mount options' jobs...: work on a new store that is recorded to $T/NAME.recording
+# record NAME 'mount options' jobs...: work on a new store that is recorded to $T/NAME.recording; with KILL=yes the
+# daemon is killed half way, and mounted again
 record() {
 	local name=$1 options=$2
 	shift 2
+	options="--record=$T/$name.recording --chunk-size=4M --checkpoint-size=1M --commit-interval=1 $options"
 	# shellcheck disable=SC2086
-	mount_store "$name" --record="$T/$name.recording" --chunk-size=4M --checkpoint-size=1M --commit-interval=1 $options
+	mount_store "$name" $options
+	if [ -n "${KILL:-}" ]; then
+		timeout -k 5 "${TEST_SECONDS:-600}" python3 "$T/power.py" kill "$MNT" "$SEED" "$POWER_TRANSACTIONS" "$@" &&
+			fail "the daemon of $name was killed, and nobody noticed"
+		wait_for_end "${daemon_of[$MNT]}" 60 || fail "the daemon of $name was not killed"
+		unset "daemon_of[$MNT]"
+		timeout -k 5 60 fusermount3 -u "$MNT"
+		# shellcheck disable=SC2086
+		mount_store "$name" $options
+	fi
 	timeout -k 5 "${TEST_SECONDS:-600}" python3 "$T/power.py" work "$MNT" "$SEED" "$POWER_TRANSACTIONS" "$@" ||
 		fail "the transactions on $name failed"
 	unmount_store "$name"
@@ -205,20 +226,20 @@ jobs="1:DELETE:FULL 2:PERSIST:FULL 3:TRUNCATE:FULL 4:WAL:FULL 5:DELETE:FULL:2 6:
 for page_size in 4096 65536; do
 	note "journal modes DELETE, PERSIST, TRUNCATE and WAL, one file and two, synchronous=FULL, pages of $page_size bytes"
 	# shellcheck disable=SC2086
-	record "full$page_size" "--page-size=$page_size" $jobs
+	KILL=yes record "full$page_size" "--page-size=$page_size" $jobs
 	# shellcheck disable=SC2086
 	replay "full$page_size" nothing "$POWER_STATES" $jobs
 done
 
 note "control: synchronous=OFF"
 record off "" 1:DELETE:OFF
-replay off damage 100 1:DELETE:OFF
+replay off damage 200 1:DELETE:OFF
 note "control: WAL with synchronous=NORMAL"
 record normal "" 1:WAL:NORMAL
-replay normal losses 100 1:WAL:NORMAL
+replay normal losses 200 1:WAL:NORMAL
 note "control: --no-durable-unlink, which is how ext4 does it"
 record ext4 --no-durable-unlink 1:DELETE:FULL
-replay ext4 losses 100 1:DELETE:FULL
+replay ext4 losses 200 1:DELETE:FULL
 
 note "which removals are waited for"
 flushes() {

@@ -4,7 +4,7 @@
  *
  * Builds COUNT states of the recording (mojofs-fuse --record), spread over it, opens the store in each, and puts the
  * files that are in its root into DIRECTORY, which must be empty. For each it prints one line: the moment, and for each
- * class of marks (mark / 1000000) the last one that the recording had before: "17 1:42 2:7". Then it waits for a line
+ * class of marks (mark / 1000000) the highest one that the recording had before: "17 1:42 2:7". Then it waits for a line
  * on standard input; whoever wants the next state has emptied DIRECTORY by then.
  *
  * A state that is no store yet has no files. One that should be a store and is not, or cannot be read, ends this with 1.
@@ -25,7 +25,7 @@
 #define CLASS_SIZE 1000000u
 
 struct states {
-	uint64_t marks[CLASSES]; /* the last of each class; 0: none yet */
+	uint64_t marks[CLASSES]; /* the highest of each class, and 1; 0: none yet */
 	bool marked;
 	const char *directory;
 	struct mojo_store *store;
@@ -37,7 +37,7 @@ static void on_mark(void *arg, uint64_t mark)
 	struct states *states = arg;
 
 	states->marked = true;
-	if (mark / CLASS_SIZE < CLASSES)
+	if (mark / CLASS_SIZE < CLASSES && mark % CLASS_SIZE + 1 > states->marks[mark / CLASS_SIZE])
 		states->marks[mark / CLASS_SIZE] = mark % CLASS_SIZE + 1;
 }
 

@@ -27,14 +27,15 @@ static bool note_name(void *arg, const char *name, const struct mojo_attr *attr,
 
 static void take_thing(struct picture *picture, struct mojo_store *store, uint32_t version, const char *path)
 {
-	struct thing thing = {.path = strdup(path)};
-	struct names names = {0};
+	struct thing thing = { .path = strdup(path) };
+	struct names names = { 0 };
 	assert_non_null(thing.path);
 	assert_ok(mojo_resolve(store, version, path, &thing.attr));
 	if (S_ISREG(thing.attr.mode)) {
 		thing.data = malloc(thing.attr.size + 1);
 		assert_non_null(thing.data);
-		assert_ok(mojo_read(store, version, thing.attr.bucket, 0, thing.data, thing.attr.size + 1, &thing.length));
+		assert_ok(mojo_read(store, version, thing.attr.bucket, 0, thing.data, thing.attr.size + 1,
+				    &thing.length));
 		assert_int_equal(thing.length, thing.attr.size);
 	} else if (S_ISLNK(thing.attr.mode)) {
 		thing.data = malloc(MOJO_SYMLINK_MAX + 1);
@@ -66,10 +67,9 @@ static const struct picture *find_picture(const struct history *history, uint32_
 
 void history_note(struct history *history, struct mojo_store *store)
 {
-	struct moment moment = {.tail = store->log.tail};
+	struct moment moment = { .tail = store->log.tail };
 	struct mojo_version_info info;
 	int err;
-	assert_true(mojo_log_is_empty(&store->log));
 	for (uint32_t from = 0; !(err = mojo_version_next(store, from, &info)); from = info.version + 1) {
 		const struct picture *picture = info.active ? NULL : find_picture(history, info.version);
 		if (!picture) {
@@ -81,7 +81,7 @@ void history_note(struct history *history, struct mojo_store *store)
 			picture = taken;
 		}
 		moment.versions = grown(moment.versions, moment.count, sizeof(*moment.versions));
-		moment.versions[moment.count++] = (struct kept_version){info, picture};
+		moment.versions[moment.count++] = (struct kept_version){ info, picture };
 	}
 	assert_int_equal(err, -ENOENT);
 	history->moments = grown(history->moments, history->count, sizeof(moment));
@@ -102,13 +102,14 @@ void history_free(struct history *history)
 		free(history->moments[i].versions);
 	free(history->pictures);
 	free(history->moments);
-	*history = (struct history){0};
+	*history = (struct history){ 0 };
 }
 
 /* ---- comparing ------------------------------------------------------------------------------- */
 
 struct comparison {
 	struct mojo_store *store;
+	const char *const *except; /* HISTORY_EXCEPT of them */
 	unsigned errors;
 	bool differs;
 	char *why;
@@ -157,14 +158,17 @@ static void compare_bytes(struct comparison *c, uint32_t version, const struct t
 	int err = mojo_read(c->store, version, thing->attr.bucket, 0, buf, thing->length + 1, &got);
 	if (answered(c, err, "reading", version, thing->path)) {
 		if (got != thing->length || memcmp(buf, thing->data, got) != 0)
-			differs(c, "the bytes of \"%s\" in version %" PRIu32 " are not what was written", thing->path, version);
+			differs(c, "the bytes of \"%s\" in version %" PRIu32 " are not what was written", thing->path,
+				version);
 	} else {
 		for (size_t at = 0; at < thing->length; at += BENCH_PAGE) {
 			size_t part = thing->length - at < BENCH_PAGE ? thing->length - at : BENCH_PAGE;
 			err = mojo_read(c->store, version, thing->attr.bucket, at, buf, part, &got);
 			if (answered(c, err, "reading", version, thing->path) &&
 			    (got != part || memcmp(buf, thing->data + at, part) != 0))
-				differs(c, "the bytes of \"%s\" in version %" PRIu32 ", from %zu on, are not what was written",
+				differs(c,
+					"the bytes of \"%s\" in version %" PRIu32
+					", from %zu on, are not what was written",
 					thing->path, version, at);
 		}
 	}
@@ -186,7 +190,8 @@ static void compare_map(struct comparison *c, uint32_t version, const struct thi
 		at = entries[count - 1].page + 1;
 	}
 	if (pages != thing->attr.pages)
-		differs(c, "the map of \"%s\" in version %" PRIu32 " has %" PRIu64 " pages", thing->path, version, pages);
+		differs(c, "the map of \"%s\" in version %" PRIu32 " has %" PRIu64 " pages", thing->path, version,
+			pages);
 }
 
 struct listing {
@@ -214,15 +219,25 @@ static bool compare_name(void *arg, const char *name, const struct mojo_attr *at
 	return true;
 }
 
-static void compare_names(struct comparison *c, uint32_t version, const struct picture *picture, const struct thing *dir)
+static void compare_names(struct comparison *c, uint32_t version, const struct picture *picture,
+			  const struct thing *dir)
 {
-	struct listing listing = {.picture = picture, .dir = dir};
+	struct listing listing = { .picture = picture, .dir = dir };
 	int err = mojo_readdir(c->store, version, dir->attr.bucket, 0, compare_name, &listing);
 	if (listing.strange)
-		differs(c, "directory \"%s\" in version %" PRIu32 " lists a name that is not in it", dir->path, version);
+		differs(c, "directory \"%s\" in version %" PRIu32 " lists a name that is not in it", dir->path,
+			version);
 	if (answered(c, err, "listing", version, dir->path) && listing.known != dir->attr.size)
 		differs(c, "directory \"%s\" in version %" PRIu32 " lists %zu names of %" PRIu64, dir->path, version,
 			listing.known, dir->attr.size);
+}
+
+static bool is_excepted(const struct comparison *c, const char *path)
+{
+	for (size_t i = 0; c->except && i < HISTORY_EXCEPT; i++)
+		if (c->except[i] && strcmp(path, c->except[i]) == 0)
+			return true;
+	return false;
 }
 
 static void compare_picture(struct comparison *c, uint32_t version, const struct picture *picture)
@@ -231,6 +246,8 @@ static void compare_picture(struct comparison *c, uint32_t version, const struct
 		const struct thing *thing = &picture->things[i];
 		struct mojo_attr attr;
 		char target[MOJO_SYMLINK_MAX + 1];
+		if (is_excepted(c, thing->path))
+			continue;
 		int err = mojo_resolve(c->store, version, thing->path, &attr);
 		if (answered(c, err, "looking up", version, thing->path) && !same_attr(&attr, &thing->attr))
 			differs(c, "the attributes of \"%s\" in version %" PRIu32 " are wrong", thing->path, version);
@@ -245,7 +262,8 @@ static void compare_picture(struct comparison *c, uint32_t version, const struct
 			err = mojo_readlink(c->store, version, thing->attr.bucket, target);
 			if (answered(c, err, "the target", version, thing->path) &&
 			    (strlen(target) != thing->length || memcmp(target, thing->data, thing->length) != 0))
-				differs(c, "the target of \"%s\" in version %" PRIu32 " is wrong", thing->path, version);
+				differs(c, "the target of \"%s\" in version %" PRIu32 " is wrong", thing->path,
+					version);
 		} else if (S_ISDIR(thing->attr.mode)) {
 			compare_names(c, version, picture, thing);
 		}
@@ -272,7 +290,8 @@ static void compare_moment(struct comparison *c, const struct moment *moment)
 		while (seen < moment->count && c->errors && moment->versions[seen].info.version < info.version)
 			seen++;
 		if (seen == moment->count || !same_info(&info, &moment->versions[seen].info)) {
-			differs(c, "version %" PRIu32 " is listed and should not be, or with a wrong message or time", info.version);
+			differs(c, "version %" PRIu32 " is listed and should not be, or with a wrong message or time",
+				info.version);
 			return;
 		}
 		seen++;
@@ -280,8 +299,11 @@ static void compare_moment(struct comparison *c, const struct moment *moment)
 	}
 	if (seen != moment->count && !c->errors)
 		differs(c, "%zu versions are listed of %zu", seen, moment->count);
-	for (size_t i = 0; i < moment->count && !c->differs; i++)
+	const char *const *except = c->except;
+	for (size_t i = 0; i < moment->count && !c->differs; i++) {
+		c->except = moment->versions[i].info.active ? except : NULL;
 		compare_picture(c, moment->versions[i].info.version, moment->versions[i].picture);
+	}
 }
 
 long history_compare(const struct history *history, struct mojo_store *store, size_t first, size_t last,
@@ -291,6 +313,7 @@ long history_compare(const struct history *history, struct mojo_store *store, si
 	for (size_t m = last + 1; m-- > first;) {
 		struct comparison c = {
 			.store = store,
+			.except = history->except,
 			.why = m == last ? why : other,
 			.why_bytes = m == last ? why_bytes : sizeof(other),
 		};
@@ -306,7 +329,7 @@ long history_compare(const struct history *history, struct mojo_store *store, si
 bool history_compare_version(const struct picture *picture, struct mojo_store *store, uint32_t version,
 			     unsigned *ret_errors, char *why, size_t why_bytes)
 {
-	struct comparison c = {.store = store, .why = why, .why_bytes = why_bytes};
+	struct comparison c = { .store = store, .why = why, .why_bytes = why_bytes };
 	compare_picture(&c, version, picture);
 	*ret_errors = c.errors;
 	return !c.differs;

@@ -34,14 +34,17 @@ struct moment {
 	uint64_t tail; /* address at which the log ended */
 };
 
+#define HISTORY_EXCEPT 4
+
 struct history {
 	struct moment *moments; /* owned */
 	size_t count;
 	struct picture **pictures; /* owned */
 	size_t picture_count;
+	const char *except[HISTORY_EXCEPT]; /* paths that may hold anything just now, in the active version; or NULL */
 };
 
-/* history_note - remember what @store holds now. Wants an open batch that is empty: everything is durable. */
+/* history_note - remember what @store holds now, in memory or on the disk. */
 void history_note(struct history *history, struct mojo_store *store);
 void history_free(struct history *history);
 

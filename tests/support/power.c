@@ -58,11 +58,12 @@ struct inode {
 struct event {
 	struct mojo_io_event e;
 	size_t other; /* of a begin its END and the other way round; SIZE_MAX: cut off */
+	size_t place; /* in the recording */
 };
 
 struct power {
 	struct event *events;
-	size_t count, next;
+	size_t count, next, length;
 	struct mojo_io *vault;
 	struct inode *inodes;
 	size_t inode_count, inode_capacity;
@@ -528,6 +529,11 @@ bool power_next(struct power *power)
 	return power->changed;
 }
 
+size_t power_offset(const struct power *power)
+{
+	return power->next < power->count ? power->events[power->next].place : power->length;
+}
+
 uint64_t power_moment(const struct power *power)
 {
 	return power->moment;
@@ -538,12 +544,13 @@ uint64_t power_moment(const struct power *power)
 static void parse(struct power *power, const void *bytes, size_t length)
 {
 	struct mojo_io_event e;
-	size_t offset = 0, capacity = 0, *begun = NULL, begun_capacity = 0;
+	size_t offset = 0, place = 0, capacity = 0, *begun = NULL, begun_capacity = 0;
 	int err;
 	while (!(err = mojo_io_event_next(bytes, length, &offset, &e))) {
 		power->events = grow(power->events, power->count, &capacity, sizeof(*power->events));
 		struct event *event = &power->events[power->count];
-		*event = (struct event){ .e = e, .other = SIZE_MAX };
+		*event = (struct event){ .e = e, .other = SIZE_MAX, .place = place };
+		place = offset;
 		if (e.kind == MOJO_IO_EVENT_SESSION && begun) {
 			memset(begun, 0xff, begun_capacity * sizeof(*begun));
 		} else if (e.kind == MOJO_IO_EVENT_END) {
@@ -564,6 +571,7 @@ static void parse(struct power *power, const void *bytes, size_t length)
 		power->count++;
 	}
 	check(err == -ENOENT, "this is no recording");
+	power->length = place;
 	free(begun);
 }
 

@@ -44,6 +44,10 @@ bool power_next(struct power *power);
 uint64_t power_moment(const struct power *power);
 uint64_t power_moments(const struct power *power);
 
+/* power_offset - how many bytes of the recording have happened. They are a recording too, to which one of what was
+ * done afterwards to the disk as it then was (power_build_random() with seed 0) can be appended. */
+size_t power_offset(const struct power *power);
+
 /* power_choices - how many states power_build_choice() knows for this moment: whole and torn operations, sizes and
  * names in all combinations. UINT64_MAX: too many to number them. */
 uint64_t power_choices(const struct power *power);
