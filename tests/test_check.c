@@ -1448,7 +1448,7 @@ static void damage(struct bench *bench, struct dice *dice, unsigned pieces)
 		if (length) {
 			size_t at = (size_t)(dice_next(dice) % length) / BENCH_PAGE * BENCH_PAGE;
 			/* Nodes are few among the pages: rather often the next one. */
-			for (size_t n = at; dice_below(dice, 3) && n + BENCH_PAGE <= length; n += BENCH_PAGE) {
+			for (size_t n = dice_below(dice, 3) ? at : length; n + BENCH_PAGE <= length; n += BENCH_PAGE) {
 				if (memcmp(data + n, "MNOD", 4) == 0) {
 					at = n;
 					break;

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+#include "common.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "chunk.h"
+#include "recover.h"
+#include "state.h"
+
+static const struct mojo_config quiet = {
+	.no_background = true,
+	.flush_ms = UINT32_MAX,
+	.checkpoint_bytes = 1ull << 40,
+};
+
+static void must(int err)
+{
+	if (err)
+		abort();
+}
+
+static void fill(struct mojo_store *store, uint32_t bucket, uint64_t offset, size_t length, unsigned tag)
+{
+	uint8_t *bytes = malloc(length);
+	if (!bytes)
+		abort();
+	for (size_t i = 0; i < length; i++)
+		bytes[i] = (uint8_t)(i * 31 + tag + i / 251);
+	must(mojo_write(store, bucket, offset, bytes, length));
+	free(bytes);
+}
+
+static struct mojo_store *make(struct mojo_io *io)
+{
+	struct mojo_geometry geometry = {.page_size = FUZZ_PAGE, .pages_per_slot = 64, .chunk_bytes = FUZZ_CHUNK};
+	struct mojo_store *store;
+	struct mojo_attr d, a, b, c;
+	uint32_t version;
+	must(mojo_create(io, &geometry, &quiet));
+	must(mojo_open(io, &quiet, &store));
+	must(mojo_mknod(store, MOJO_ROOT_BUCKET, "d", S_IFDIR | 0755, 0, 1, 2, &d));
+	must(mojo_mknod(store, MOJO_ROOT_BUCKET, "a", S_IFREG | 0644, 0, 1, 2, &a));
+	must(mojo_mknod(store, d.bucket, "b", S_IFREG | 0600, 0, 1, 2, &b));
+	must(mojo_symlink(store, d.bucket, "link", "../a", 1, 2, &c));
+	fill(store, a.bucket, 0, 10000, 1);
+	for (unsigned i = 0; i < 20; i++)
+		fill(store, b.bucket, i * 3ull * FUZZ_PAGE, 100, i);
+	must(mojo_commit(store, "first", 5, &version));
+	must(mojo_checkpoint(store));
+	fill(store, a.bucket, 5000, 100, 2);
+	must(mojo_unlink(store, d.bucket, "link"));
+	must(mojo_commit(store, "second", 6, &version));
+	must(mojo_checkpoint(store));
+	must(mojo_mknod(store, MOJO_ROOT_BUCKET, "c", S_IFREG | 0644, 0, 1, 2, &c));
+	fill(store, c.bucket, 70 * FUZZ_PAGE, 5000, 3);
+	must(mojo_sync(store));
+	must(mojo_rename(store, MOJO_ROOT_BUCKET, "c", d.bucket, "c2", 0));
+	must(mojo_fallocate(store, b.bucket, MOJO_FALLOC_PUNCH_HOLE | MOJO_FALLOC_KEEP_SIZE, 0, 5 * FUZZ_PAGE));
+	must(mojo_commit(store, "third", 5, &version));
+	must(mojo_version_drop(store, 1));
+	must(mojo_unlink(store, MOJO_ROOT_BUCKET, "a"));
+	must(mojo_sync(store));
+	return store;
+}
+
+static struct {
+	struct mojo_io *io;
+	struct fuzz_tail tail;
+} base;
+
+struct mojo_io *fuzz_store(void)
+{
+	if (base.io)
+		return base.io;
+	must(mojo_io_memory(&base.io));
+	struct mojo_store *store = make(base.io);
+	base.tail = (struct fuzz_tail){
+		.root = store->root,
+		.slot = store->root_slot,
+		.address = store->log.tail,
+		.sequence = store->log.sequence,
+		.epoch = store->log.epoch,
+	};
+	mojo_abandon(store);
+	return base.io;
+}
+
+const struct fuzz_tail *fuzz_tail(void)
+{
+	fuzz_store();
+	return &base.tail;
+}
+
+void fuzz_put(struct mojo_io *io, const char *path, uint64_t offset, const void *data, size_t length)
+{
+	struct mojo_io_file *file;
+	struct iovec vector = {(void *)(uintptr_t)data, length};
+	must(io->ops->open(io, path, MOJO_IO_WRITE, &file));
+	must(io->ops->write(file, &vector, 1, offset));
+	io->ops->close(file);
+}
+
+/* ---- looking ----------------------------------------------------------------------------------- */
+
+struct walk {
+	struct mojo_store *store;
+	uint32_t version;
+	uint32_t buckets[64];
+	size_t count;
+};
+
+static bool note(void *arg, const char *name, const struct mojo_attr *attr, uint64_t cookie)
+{
+	struct walk *walk = arg;
+	(void)cookie;
+	(void)name;
+	if (walk->count < sizeof(walk->buckets) / sizeof(*walk->buckets))
+		walk->buckets[walk->count++] = attr->bucket;
+	return walk->count < sizeof(walk->buckets) / sizeof(*walk->buckets);
+}
+
+static void look(struct walk *walk, uint32_t bucket)
+{
+	static uint8_t buf[20000];
+	char target[MOJO_SYMLINK_MAX + 1], path[4096];
+	struct mojo_map_entry entries[32];
+	struct mojo_attr attr;
+	uint64_t found;
+	size_t count;
+	mojo_readlink(walk->store, walk->version, bucket, target);
+	mojo_read(walk->store, walk->version, bucket, 0, buf, sizeof(buf), &count);
+	mojo_read(walk->store, walk->version, bucket, 69 * FUZZ_PAGE + 3, buf, sizeof(buf), &count);
+	mojo_map(walk->store, walk->version, bucket, 0, entries, 32, &count);
+	mojo_seek(walk->store, walk->version, bucket, 0, true, &found);
+	mojo_seek(walk->store, walk->version, bucket, 0, false, &found);
+	mojo_getattr(walk->store, walk->version, bucket, &attr);
+	mojo_path(walk->store, bucket, path, sizeof(path));
+}
+
+void fuzz_use(struct mojo_io *io)
+{
+	struct mojo_store *store;
+	struct mojo_version_info info;
+	struct mojo_info all;
+	struct mojo_attr attr;
+	uint32_t version;
+	unsigned seen = 0;
+	if (mojo_open(io, &quiet, &store) != 0)
+		return;
+	mojo_info(store, &all);
+	for (uint32_t from = 0; seen < 16 && mojo_version_next(store, from, &info) == 0; from = info.version + 1, seen++) {
+		struct walk walk = {.store = store, .version = info.version, .count = 1, .buckets = {MOJO_ROOT_BUCKET}};
+		for (size_t i = 0; i < walk.count; i++) {
+			look(&walk, walk.buckets[i]);
+			mojo_readdir(store, info.version, walk.buckets[i], 0, note, &walk);
+		}
+	}
+	for (uint32_t bucket = 1; bucket < 8; bucket++) {
+		mojo_write(store, bucket, 4000, "some bytes over the edge of a page", 34);
+		mojo_setattr(store, bucket, MOJO_SET_SIZE, &(struct mojo_attr){.size = 5000 * bucket}, &attr);
+	}
+	mojo_mknod(store, MOJO_ROOT_BUCKET, "new", S_IFREG | 0600, 0, 0, 0, &attr);
+	mojo_rename(store, MOJO_ROOT_BUCKET, "d", MOJO_ROOT_BUCKET, "e", 0);
+	mojo_unlink(store, MOJO_ROOT_BUCKET, "a");
+	mojo_commit(store, "fuzz", 4, &version);
+	mojo_version_drop(store, 2);
+	mojo_checkpoint(store);
+	mojo_close(store);
+}
