@@ -511,7 +511,8 @@ static int damaged(struct mojo_store *store, uint64_t sequence, uint64_t address
 	mojo_event(
 		&store->config, MOJO_ERROR,
 		"the log is damaged at address %" PRIu64 ": group %" PRIu64
-		" was on stable storage and cannot be read; nothing was changed. Mount read-only to see what came before",
+		" was on stable storage and cannot be read; nothing was changed. Mount read-only to see what came before; "
+		"mojofs check --repair --dry-run says what can be saved",
 		address, sequence);
 	return -EUCLEAN;
 }
