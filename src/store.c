@@ -426,7 +426,8 @@ static int open_named(struct mojo_io *io, const struct mojo_config *config, cons
 		err = start_thread(store);
 	if (err) {
 		if (err == -EUCLEAN)
-			mojo_event(config, MOJO_ERROR, "the store is damaged and was not opened; mojofs check says more");
+			mojo_event(config, MOJO_ERROR,
+				   "the store is damaged and was not opened; mojofs check says more");
 		else if (err != -EBUSY && err != -EPROTONOSUPPORT)
 			mojo_event(config, MOJO_ERROR, "cannot open the store: %s", strerror(-err));
 		goto fail;
