@@ -284,7 +284,7 @@ completion="$source_dir/contrib/completion/mojofs.bash"
 complete_words() {
 	bash "$T/complete" "$completion" "$MOJOFS" "$@" | tr '\n' ' '
 }
-assert_eq "create commit " "$(complete_words c)"
+assert_eq "create commit check " "$(complete_words c)"
 assert_eq "--version --help --usage " "$(complete_words --)"
 assert_eq "--from= " "$(complete_words versions --f)"
 assert_eq "--version= " "$(complete_words ls "$T/new" --v)"

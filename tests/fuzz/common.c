@@ -34,7 +34,7 @@ static void fill(struct mojo_store *store, uint32_t bucket, uint64_t offset, siz
 
 static struct mojo_store *make(struct mojo_io *io)
 {
-	struct mojo_geometry geometry = {.page_size = FUZZ_PAGE, .pages_per_slot = 64, .chunk_bytes = FUZZ_CHUNK};
+	struct mojo_geometry geometry = { .page_size = FUZZ_PAGE, .pages_per_slot = 64, .chunk_bytes = FUZZ_CHUNK };
 	struct mojo_store *store;
 	struct mojo_attr d, a, b, c;
 	uint32_t version;
@@ -96,7 +96,7 @@ const struct fuzz_tail *fuzz_tail(void)
 void fuzz_put(struct mojo_io *io, const char *path, uint64_t offset, const void *data, size_t length)
 {
 	struct mojo_io_file *file;
-	struct iovec vector = {(void *)(uintptr_t)data, length};
+	struct iovec vector = { (void *)(uintptr_t)data, length };
 	must(io->ops->open(io, path, MOJO_IO_WRITE, &file));
 	must(io->ops->write(file, &vector, 1, offset));
 	io->ops->close(file);
@@ -150,8 +150,11 @@ void fuzz_use(struct mojo_io *io)
 	if (mojo_open(io, &quiet, &store) != 0)
 		return;
 	mojo_info(store, &all);
-	for (uint32_t from = 0; seen < 16 && mojo_version_next(store, from, &info) == 0; from = info.version + 1, seen++) {
-		struct walk walk = {.store = store, .version = info.version, .count = 1, .buckets = {MOJO_ROOT_BUCKET}};
+	for (uint32_t from = 0; seen < 16 && mojo_version_next(store, from, &info) == 0;
+	     from = info.version + 1, seen++) {
+		struct walk walk = {
+			.store = store, .version = info.version, .count = 1, .buckets = { MOJO_ROOT_BUCKET }
+		};
 		for (size_t i = 0; i < walk.count; i++) {
 			look(&walk, walk.buckets[i]);
 			mojo_readdir(store, info.version, walk.buckets[i], 0, note, &walk);
@@ -159,7 +162,7 @@ void fuzz_use(struct mojo_io *io)
 	}
 	for (uint32_t bucket = 1; bucket < 8; bucket++) {
 		mojo_write(store, bucket, 4000, "some bytes over the edge of a page", 34);
-		mojo_setattr(store, bucket, MOJO_SET_SIZE, &(struct mojo_attr){.size = 5000 * bucket}, &attr);
+		mojo_setattr(store, bucket, MOJO_SET_SIZE, &(struct mojo_attr){ .size = 5000 * bucket }, &attr);
 	}
 	mojo_mknod(store, MOJO_ROOT_BUCKET, "new", S_IFREG | 0600, 0, 0, 0, &attr);
 	mojo_rename(store, MOJO_ROOT_BUCKET, "d", MOJO_ROOT_BUCKET, "e", 0);

@@ -30,7 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		uint8_t *value = mojo_node_value(node, i, &value_length);
 		for (unsigned k = 0; k < value_length; k++)
 			sum += value[k];
-		if (mojo_node_find(node, key, key_length, &exact) != i || !exact || mojo_node_child(node, key, key_length) != i)
+		if (mojo_node_find(node, key, key_length, &exact) != i || !exact ||
+		    mojo_node_child(node, key, key_length) != i)
 			abort(); /* the keys are in order, and each is there once */
 	}
 	if (mojo_node_used(node, FUZZ_PAGE) > FUZZ_PAGE)
@@ -42,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (!mojo_node_valid(node, FUZZ_PAGE))
 			abort();
 	}
-	uint8_t key[4] = {0xff, 0xff, 0xff}, value[MOJO_REF_BYTES] = {1, [8] = 1};
+	uint8_t key[4] = { 0xff, 0xff, 0xff }, value[MOJO_REF_BYTES] = { 1, [8] = 1 };
 	for (key[3] = 0; key[3] < 200; key[3]++) {
 		bool exact;
 		unsigned at = mojo_node_find(node, key, sizeof(key), &exact);

@@ -8,7 +8,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	uint8_t slot[MOJO_ROOT_SLOT_BYTES] = {0}, again[MOJO_ROOT_SLOT_BYTES];
+	uint8_t slot[MOJO_ROOT_SLOT_BYTES] = { 0 }, again[MOJO_ROOT_SLOT_BYTES];
 	struct mojo_root root, second;
 	memcpy(slot, data, size < sizeof(slot) ? size : sizeof(slot));
 	mojo_root_decode(slot, &root);

@@ -82,13 +82,15 @@ static void seed_groups(struct corpus *corpus, const uint8_t *chunk, size_t leng
 {
 	for (size_t at = 0; at + FUZZ_PAGE <= length; at += FUZZ_PAGE) {
 		struct mojo_group group;
-		if (mojo_group_peek(chunk + at, FUZZ_PAGE, FUZZ_BLOCKS, tail->root.store_id, at / FUZZ_PAGE, &group) != 0)
+		if (mojo_group_peek(chunk + at, FUZZ_PAGE, FUZZ_BLOCKS, tail->root.store_id, at / FUZZ_PAGE, &group) !=
+		    0)
 			continue;
 		size_t bytes = MOJO_GROUP_HEADER_BYTES + group.record_bytes;
 		if (at + bytes > length)
 			continue;
 		seed(corpus, "fuzz_group", -1, chunk + at, bytes);
-		seed(corpus, "fuzz_replay", (int)(group.data_blocks % 8), chunk + at + MOJO_GROUP_HEADER_BYTES, group.record_bytes);
+		seed(corpus, "fuzz_replay", (int)(group.data_blocks % 8), chunk + at + MOJO_GROUP_HEADER_BYTES,
+		     group.record_bytes);
 	}
 }
 
@@ -98,7 +100,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: seeds DIRECTORY\n");
 		return 2;
 	}
-	struct corpus corpus = {.directory = argv[1]};
+	struct corpus corpus = { .directory = argv[1] };
 	if (mkdir(argv[1], 0755) != 0 && errno != EEXIST)
 		fail(argv[1]);
 	struct mojo_io *io = fuzz_store();
