@@ -209,23 +209,100 @@ int mojo_sync(struct mojo_store *store);
 
 /* ---- versions ----------------------------------------------------------------------------- */
 
+#define MOJO_VERDICT_MAX 200u /* bytes in the text of a verdict */
+
+enum mojo_verdict {
+	MOJO_VERDICT_UNKNOWN, /* nobody looked */
+	MOJO_VERDICT_GOOD,
+	MOJO_VERDICT_BAD,
+};
+
 struct mojo_version_info {
 	uint32_t version;
 	int64_t time_ns; /* when it was committed; for the active version 0 */
 	bool active;
+	bool unpublished;                   /* frozen, and still being settled: see mojo_freeze() */
+	bool settled;                       /* changed between freezing and publishing */
 	char message[MOJO_MESSAGE_MAX + 1]; /* NUL-terminated; may hold any byte but NUL */
+	enum mojo_verdict verdict;
+	char verdict_text[MOJO_VERDICT_MAX + 1]; /* NUL-terminated; why it is bad, as a rule */
 };
 
-/* mojo_commit - freeze the active version and open the next; durable when this returns 0.
- * @message: @length bytes (0..MOJO_MESSAGE_MAX, no NUL within); longer: -E2BIG. */
+/* mojo_commit - freeze the active version and open the next; durable when this returns 0. The same as
+ * mojo_freeze() and mojo_publish() in one.
+ * @message: @length bytes (0..MOJO_MESSAGE_MAX, no NUL within); longer: -E2BIG.
+ * -EAGAIN: another version is unpublished still; nothing happened. */
 int mojo_commit(struct mojo_store *store, const char *message, size_t length, uint32_t *ret_version);
 
-/* mojo_version_next - the lowest kept version >= @from, the active one included; -ENOENT behind it. */
+/* mojo_version_next - the lowest kept version >= @from, the active one included; -ENOENT behind it. An unpublished
+ * one is passed over. */
 int mojo_version_next(struct mojo_store *store, uint32_t from, struct mojo_version_info *ret_info);
 
-/* mojo_version_drop - forget a frozen version; its space comes back as soon as it is safe.
+/* mojo_version_find - what is known of one kept version (MOJO_ACTIVE: the active one), unpublished or not. -ENOENT. */
+int mojo_version_find(struct mojo_store *store, uint32_t version, struct mojo_version_info *ret_info);
+
+/* mojo_version_drop - forget a frozen version; its space comes back as soon as it is safe. An unpublished one may be
+ * dropped, too: that gives its commit up.
  * -EBUSY for the active one, -ENOENT if it is not kept. Durable when this returns 0. */
 int mojo_version_drop(struct mojo_store *store, uint32_t version);
+
+/* mojo_version_verdict - keep with a frozen version what a look at its content gave; replaces an earlier verdict.
+ * @text: @length bytes (0..MOJO_VERDICT_MAX, no NUL within); longer: -E2BIG.
+ * -EBUSY for the active version, -ENOENT if it is not kept. Durable after mojo_sync(). */
+int mojo_version_verdict(struct mojo_store *store, uint32_t version, enum mojo_verdict verdict, const char *text,
+			 size_t length);
+
+/* Told of a file or directory that changed. Called without locks: may call the engine. Return false to stop. */
+typedef bool mojo_changed_fn(void *arg, const struct mojo_attr *attr);
+
+/*
+ * mojo_changed - the files and directories of @version (frozen, MOJO_ACTIVE or unpublished) whose attributes or content
+ * are not those of the newest kept version below it; all of them if there is none. In rising order of bucket, each
+ * once. What was removed is not among them. The cost follows what changed. What the open batch holds of the active
+ * version counts by its inode only.
+ * -ENOENT: not kept, or dropped meanwhile.
+ */
+int mojo_changed(struct mojo_store *store, uint32_t version, mojo_changed_fn *fn, void *arg);
+
+/*
+ * Committing in two steps. mojo_freeze() freezes the active version N without publishing it: writers go on in N + 1
+ * at once, and nobody is told of N. Whoever froze it may then *settle* it, change it and it alone, and publishes it;
+ * from then on it never changes. One version at a time is unpublished.
+ *
+ * All reading functions take the number of an unpublished version. What settling does is logged in order with
+ * everything else: after a crash the version is as it was frozen, with the first few of the changes made to it, and
+ * unpublished still (mojo_unpublished()). It can then be settled again and published, or dropped.
+ */
+
+/* Last look before a freeze, with the engine's lock held: must not call the engine. 0, or -errno to refuse. */
+typedef int mojo_freeze_fn(void *arg);
+
+/*
+ * mojo_freeze - freeze the active version and open the next, but do not publish it. Does not flush: durable when a
+ * later mojo_sync() or mojo_publish() returns 0, and not before.
+ * @message: as mojo_commit()
+ * @check: NULL, or called once right before the freeze, when nothing can come in between any more; if it does not
+ *         return 0, nothing happened, and that is what mojo_freeze() returns
+ * -EAGAIN: another version is unpublished still; nothing happened.
+ */
+int mojo_freeze(struct mojo_store *store, const char *message, size_t length, mojo_freeze_fn *check, void *arg,
+		uint32_t *ret_version);
+
+/* mojo_unpublished - the number of the unpublished version; 0: there is none. Cheap. */
+uint32_t mojo_unpublished(struct mojo_store *store);
+
+/* mojo_settle_write, mojo_settle_setattr, mojo_settle_unlink - as mojo_write(), mojo_setattr() and mojo_unlink(), in
+ * the unpublished @version instead of the active one. Holds do not count there: what loses its name is gone.
+ * -ENOENT if @version is not the unpublished one (any more). */
+int mojo_settle_write(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t offset, const void *buf,
+		      size_t length);
+int mojo_settle_setattr(struct mojo_store *store, uint32_t version, uint32_t bucket, unsigned mask,
+			const struct mojo_attr *attr, struct mojo_attr *ret_attr);
+int mojo_settle_unlink(struct mojo_store *store, uint32_t version, uint32_t dir, const char *name);
+
+/* mojo_publish - the unpublished @version, as it is now, becomes an ordinary frozen one. When this returns 0 it is
+ * durable, and so is all that was done before, in any version. -ENOENT if it is not the unpublished one. */
+int mojo_publish(struct mojo_store *store, uint32_t version);
 
 /* ---- looking inside ----------------------------------------------------------------------- */
 
@@ -237,7 +314,7 @@ struct mojo_info {
 	uint64_t chunk_bytes;
 	uint32_t active_version;
 	uint32_t oldest_version;  /* lowest kept; the active one if none is frozen */
-	uint64_t frozen_versions; /* how many are kept */
+	uint64_t frozen_versions; /* how many are kept; an unpublished one counts */
 	uint64_t files;           /* entries of the active version that are not directories */
 	uint64_t directories;     /* of the active version, the root included */
 	uint64_t chunks;          /* data files, spares included */
