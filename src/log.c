@@ -251,17 +251,37 @@ int mojo_log_secure(struct mojo_log *log, uint64_t blocks)
 	return err ? err : allocate_up_to(log, &log->next_allocated, end + blocks, end + log->chunk_blocks);
 }
 
+/*
+ * The first group of this opening does not fit behind the log's end. A group that a crash cut off may lie there
+ * still, whole, with the very sequence and epoch that a recovery expects next: it would be taken for the
+ * continuation, and what follows in the next chunk for lost. So that place is blanked. (No later roll needs it:
+ * nothing that is left over there has this opening's epoch.)
+ */
+static int blank_tail(struct mojo_log *log)
+{
+	uint8_t *zeros = calloc(1, log->block_bytes);
+	if (!zeros)
+		return -ENOMEM;
+	struct iovec vector = { zeros, log->block_bytes };
+	int err = mojo_chunks_write(log->chunks, log->tail, &vector, 1);
+	free(zeros);
+	return err;
+}
+
 /* The tail moves to the next chunk; what is left of this one is dead. */
 static int roll(struct mojo_log *log)
 {
+	uint64_t end = chunk_end(log);
+	bool blank = log->announce && log->tail < end;
 	int err = 0;
 	if (log->next_chunk < 0)
 		err = make_next_chunk(log);
-	if (!err && log->unflushed)
+	if (!err && blank)
+		err = blank_tail(log);
+	if (!err && (log->unflushed || blank))
 		err = mojo_chunks_flush(log->chunks, log->chunk);
 	if (err)
 		return err;
-	uint64_t end = chunk_end(log);
 	if (log->tail < end)
 		log->hooks.dead(log->hooks.arg, log->tail, end - log->tail);
 	log->chunk = (uint32_t)log->next_chunk;

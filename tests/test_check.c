@@ -174,7 +174,7 @@ static uint64_t sum_files(struct mojo_io *io, char *ret_aside)
 
 static bool has_aside(struct bench *bench, const char *aside, const char *name)
 {
-	char path[400];
+	char path[700];
 	void *data;
 	size_t length;
 	snprintf(path, sizeof(path), "%s/%s", aside, name);

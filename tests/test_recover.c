@@ -511,6 +511,65 @@ static void test_leftovers_of_an_earlier_epoch_are_not_taken_up(void **state)
 	}
 }
 
+/* What a crash cut off stands at the log's end with the sequence and the epoch that a recovery expects there. The
+ * first group of the next opening does not fit behind the end, and does not overwrite it. */
+static void test_a_leftover_where_the_next_group_does_not_fit(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t file = bench_file(bench, "f");
+	for (int round = 0; round < 3; round++) {
+		bench_close(bench);
+		bench->config.batch_bytes = 64 << 10;
+		bench_open(bench);
+		put_synced(bench, file, 0, 1);
+		while (BENCH_PER_CHUNK - tail(bench) % BENCH_PER_CHUNK > 20)
+			put_synced(bench, file, 0, 2);
+		uint64_t end = tail(bench), sequence = bench->store->log.sequence;
+		/* A whole group; its batch has more than that, and no end. */
+		bench_put(bench, file, 0, 16 * BENCH_PAGE, 3);
+		bench_put(bench, file, 16 * BENCH_PAGE, BENCH_PAGE, 4);
+		assert_int_equal(tail(bench), end + 17);
+		bench_crash(bench);
+		bench->config.batch_bytes = 128 << 10;
+		bench_open(bench);
+		assert_int_equal(tail(bench), end);
+		assert_int_equal(bench->store->log.sequence, sequence);
+		bench_assert(bench, MOJO_ACTIVE, file, 0, BENCH_PAGE, 2);
+		if (round == 0) { /* too large a group of pages */
+			bench_put(bench, file, 0, 30 * BENCH_PAGE, 5);
+			bench_sync(bench);
+			put_synced(bench, file, 40, 6);
+		} else if (round == 1) { /* or of pieces of the index */
+			for (int i = 0; i < 300; i++) {
+				char name[100];
+				snprintf(name, sizeof(name), "%080d", i);
+				bench_file(bench, name);
+			}
+			bench_checkpoint(bench);
+		} else { /* power is lost when the block is blank and the group is not there yet: nothing is lost */
+			assert_ok(mojo_io_memory_track(bench->io));
+			bench_put(bench, file, 0, 32 * BENCH_PAGE, 5);
+			bench_put(bench, file, 32 * BENCH_PAGE, BENCH_PAGE, 5);
+			assert_true(tail(bench) > end + 20);
+			bench_power_cut(bench);
+			bench_open(bench);
+			assert_int_equal(tail(bench), end);
+			put_synced(bench, file, 40, 6);
+		}
+		assert_true(tail(bench) > end);
+		uint64_t sum = bench_fingerprint_all(bench), reached = tail(bench);
+		crash_and_open(bench);
+		assert_int_equal(tail(bench), reached);
+		assert_true(bench_fingerprint_all(bench) == sum);
+		/* Nor is the older root of less use. */
+		struct mojo_check_result result;
+		bench_crash(bench);
+		assert_ok(mojo_check(bench->io, NULL, &result));
+		assert_int_equal(result.errors + result.warnings, 0);
+		bench_open(bench);
+	}
+}
+
 /* ---- roots ---------------------------------------------------------------------------------- */
 
 static void test_a_lost_root_costs_nothing_but_a_longer_replay(void **state)
@@ -693,6 +752,7 @@ int main(void)
 		BENCH_TEST(test_a_bad_index_is_refused),
 		BENCH_TEST(test_a_record_that_makes_no_sense_is_refused),
 		BENCH_TEST(test_leftovers_of_an_earlier_epoch_are_not_taken_up),
+		BENCH_TEST(test_a_leftover_where_the_next_group_does_not_fit),
 		BENCH_TEST(test_a_lost_root_costs_nothing_but_a_longer_replay),
 		BENCH_TEST(test_a_newer_root_in_either_place_is_refused),
 		BENCH_TEST(test_the_log_is_followed_from_chunk_to_chunk),
