@@ -153,6 +153,9 @@ static int take(struct mojo_store *store)
 	int err = mojo_space_settle(&store->space, &settled);
 	if (!err)
 		err = write_trees(store, root.generation);
+	/* The space tree forgets chunks that were removed: a file that came back would be in no account. */
+	if (!err)
+		err = mojo_chunks_settle_names(&store->chunks);
 	if (!err) {
 		root.durable_sequence = log->sequence - 1;
 		root.flags = store->mark_pending ? MOJO_ROOT_MARK_PENDING : 0;

@@ -227,6 +227,21 @@ int mojo_chunks_punch(struct mojo_chunks *chunks, uint64_t address, uint32_t blo
 
 /* ---- files coming and going ----------------------------------------------------------------- */
 
+static int flush_names(struct mojo_chunks *chunks)
+{
+	pthread_mutex_lock(&chunks->mu);
+	bool removed = chunks->removed;
+	chunks->removed = false; /* what is removed from here on is for the next one */
+	pthread_mutex_unlock(&chunks->mu);
+	int err = chunks->io->ops->flush_dir(chunks->io, MOJO_CHUNK_DIR);
+	if (err && removed) {
+		pthread_mutex_lock(&chunks->mu);
+		chunks->removed = true;
+		pthread_mutex_unlock(&chunks->mu);
+	}
+	return err;
+}
+
 int mojo_chunks_create(struct mojo_chunks *chunks, uint32_t number, int64_t recycled)
 {
 	struct mojo_io *io = chunks->io;
@@ -248,9 +263,7 @@ int mojo_chunks_create(struct mojo_chunks *chunks, uint32_t number, int64_t recy
 			return err;
 		io->ops->close(file);
 	}
-	if (err)
-		return err;
-	return io->ops->flush_dir(io, MOJO_CHUNK_DIR);
+	return err ? err : flush_names(chunks);
 }
 
 int mojo_chunks_remove(struct mojo_chunks *chunks, uint32_t number)
@@ -259,7 +272,20 @@ int mojo_chunks_remove(struct mojo_chunks *chunks, uint32_t number)
 	mojo_chunk_path(number, path);
 	forget(chunks, number);
 	int err = chunks->io->ops->unlink(chunks->io, path);
+	if (!err) {
+		pthread_mutex_lock(&chunks->mu);
+		chunks->removed = true;
+		pthread_mutex_unlock(&chunks->mu);
+	}
 	return err == -ENOENT ? 0 : err;
+}
+
+int mojo_chunks_settle_names(struct mojo_chunks *chunks)
+{
+	pthread_mutex_lock(&chunks->mu);
+	bool removed = chunks->removed;
+	pthread_mutex_unlock(&chunks->mu);
+	return removed ? flush_names(chunks) : 0;
 }
 
 int mojo_chunks_exists(struct mojo_chunks *chunks, uint32_t number)

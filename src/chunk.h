@@ -32,6 +32,7 @@ struct mojo_chunks {
 	bool read_only;
 	pthread_mutex_t mu;
 	uint64_t clock;
+	bool removed; /* guarded by mu: a file was removed, and a loss of power may bring it back */
 	struct mojo_chunk_file files[MOJO_CHUNK_FILES];
 };
 
@@ -62,8 +63,11 @@ int mojo_chunks_punch(struct mojo_chunks *chunks, uint64_t address, uint32_t blo
 /* mojo_chunks_create - chunk @number comes into being, empty, or by renaming chunk @recycled (>= 0);
  * its name is on stable storage when this returns 0. */
 int mojo_chunks_create(struct mojo_chunks *chunks, uint32_t number, int64_t recycled);
-/* mojo_chunks_remove - unlink it; an absent one is no error. Not waited for: a crash may bring it back. */
+/* mojo_chunks_remove - unlink it; an absent one is no error. Not waited for: a loss of power may bring it back until
+ * mojo_chunks_settle_names() or mojo_chunks_create() has returned 0. */
 int mojo_chunks_remove(struct mojo_chunks *chunks, uint32_t number);
+/* mojo_chunks_settle_names - what was removed stays removed, whatever happens. Costs nothing where nothing was. */
+int mojo_chunks_settle_names(struct mojo_chunks *chunks);
 /* mojo_chunks_exists - is there a file for this chunk? 1, 0, or -errno. */
 int mojo_chunks_exists(struct mojo_chunks *chunks, uint32_t number);
 /* mojo_chunks_usage - how many chunk files there are, and the disk space they take, in bytes. */

@@ -319,6 +319,33 @@ static void test_a_spare_may_be_taken_while_the_index_is_written(void **state)
 	bench_assert(bench, MOJO_ACTIVE, file, 0, 1 << 20, 11);
 }
 
+/* A data file that is removed is in no account from the next root on: it must not come back. */
+static void test_a_removed_chunk_stays_removed_when_the_power_fails(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t file = bench_file(bench, "f");
+	assert_ok(mojo_io_memory_track(bench->io));
+	for (uint64_t i = 0; i < 30; i++) { /* more chunks die than are kept as spares */
+		bench_put(bench, file, 0, 1 << 20, i);
+		bench_sync(bench);
+	}
+	for (int i = 0; i < 3; i++)
+		bench_checkpoint(bench);
+	assert_in_range(bench_info(bench).chunks, 1, 5);
+	for (int i = 0; i < 2; i++) {
+		bench_power_cut(bench);
+		struct mojo_check_result result;
+		assert_ok(mojo_check(bench->io, NULL, &result));
+		assert_int_equal(result.errors + result.warnings, 0);
+		bench_open(bench);
+		assert_in_range(bench_info(bench).chunks, 1, 5);
+		bench_assert(bench, MOJO_ACTIVE, file, 0, 1 << 20, 29);
+		assert_ok(mojo_io_memory_track(bench->io));
+		bench_checkpoint(bench);
+		bench_assert_accounts(bench, false);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -334,6 +361,7 @@ int main(void)
 		BENCH_TEST(test_blobs_without_a_root_are_dead),
 		BENCH_TEST(test_one_larger_than_a_chunk_is_whole),
 		BENCH_TEST(test_a_spare_may_be_taken_while_the_index_is_written),
+		BENCH_TEST(test_a_removed_chunk_stays_removed_when_the_power_fails),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
