@@ -18,8 +18,8 @@ none() {
 	[ -z "$2" ] || complain "$1" "$2"
 }
 
-sources=$(find src fuse cli tests -name '*.[ch]' | sort)
-scripts=$(find tests contrib .ci -type f \( -name '*.sh' -o -path 'contrib/*' -o -path '.ci/*' \) | sort)
+sources=$(find src fuse cli tests bench -name '*.[ch]' | sort)
+scripts=$(find tests contrib bench .ci -type f \( -name '*.sh' -o -path bench/run -o -path 'contrib/*' -o -path '.ci/*' \) | sort)
 
 # Layers: the engine knows no FUSE, inih or SQLite, and each library is called from one place.
 none "src/ includes what the engine must not know" \
