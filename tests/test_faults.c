@@ -22,12 +22,6 @@
 
 #define STEPS_MAX 128
 
-static bool long_form(void)
-{
-	const char *given = getenv("MOJO_TEST_LONG");
-	return given && *given && strcmp(given, "0") != 0;
-}
-
 /* ---- allocations that fail: the linker leads malloc() and its like of the engine here ---------- */
 
 void *__real_malloc(size_t bytes);
@@ -512,6 +506,9 @@ static bool run(struct stage *stage, const struct plan *plan)
 			fail_msg("%s: step %zu says %s", stage->name, done, strerror(-err));
 		pause_faults(true);
 		if (is_failed(store)) {
+			if (plan->kind == SPACE)
+				fail_msg("%s: a full disk makes the store refuse all changes: %s", stage->name,
+					 stage->told.last);
 			/* A step that lacked memory half-way is there in part, until the store is opened again. */
 			if (plan->kind == MEMORY && !is_durable(step)) {
 				stage->history.except[0] = step->path;
@@ -588,14 +585,14 @@ static void sweep(struct stage *stage, const char *what, struct plan plan, uint6
 
 static void both(const char *what, enum fault_kind kind, int error, uint64_t step)
 {
-	for (unsigned turn = 0; turn < (long_form() ? 40 : 4); turn++) {
+	for (unsigned turn = 0; turn < (test_is_long() ? 40 : 4); turn++) {
 		char name[64];
 		snprintf(name, sizeof(name), "%s %u", what, turn);
 		memory_fault = disk.looking = disk.space = (struct fault){ 0 };
 		struct stage *stage = stage_new(name, STEPS_MAX, STEPS_MAX / 2);
-		sweep(stage, what, (struct plan){ .kind = kind, .error = error }, long_form() ? 1 : step);
+		sweep(stage, what, (struct plan){ .kind = kind, .error = error }, test_is_long() ? 1 : step);
 		sweep(stage, what, (struct plan){ .kind = kind, .error = error, .lasting = true },
-		      long_form() ? 1 : step);
+		      test_is_long() ? 1 : step);
 		stage_free(stage);
 	}
 }

@@ -43,12 +43,6 @@ struct stage {
 	uint64_t trials, refused, erring, rolled_back;
 };
 
-static bool long_form(void)
-{
-	const char *given = getenv("MOJO_TEST_LONG");
-	return given && *given && strcmp(given, "0") != 0;
-}
-
 /* ---- bringing about -------------------------------------------------------------------------- */
 
 struct maker {
@@ -412,7 +406,7 @@ static struct mojo_io *copy(const struct stage *stage)
 static void judge(struct stage *stage, struct mojo_io *io, size_t first)
 {
 	look(stage, io, first);
-	if (stage->trials % (long_form() ? 4 : 16) == 0)
+	if (stage->trials % (test_is_long() ? 4 : 16) == 0)
 		use(stage, io, first);
 	mojo_io_free(io);
 }
@@ -481,7 +475,7 @@ static void flip_bytes(struct stage *stage, size_t step, size_t content_step)
 			size_t from = file->blocks[b], to = from + block_length(file, from);
 			size_t by = is_content(file, from) ? content_step : step;
 			/* Zeros that fill a block up are alike, too. */
-			while (!long_form() && to > from + 64 && !holds_anything(file->data + to - 32, 32))
+			while (!test_is_long() && to > from + 64 && !holds_anything(file->data + to - 32, 32))
 				to -= 32;
 			for (size_t at = from; at < to; at += by) {
 				struct mojo_io *io = copy(stage);
@@ -671,28 +665,28 @@ static void run(void (*make)(struct maker *m), enum ending ending, const char *w
 static void test_a_crashed_store(void **state)
 {
 	(void)state;
-	if (long_form())
+	if (test_is_long())
 		run(make_small, CRASHED, "crashed", 1, 1, 1, 1, 1);
 	else
-		run(make_small, CRASHED, "crashed", 1, 61, 1, 7, 1);
+		run(make_small, CRASHED, "crashed", 1, 251, 1, 29, 1);
 }
 
 static void test_a_closed_store(void **state)
 {
 	(void)state;
-	if (long_form())
+	if (test_is_long())
 		run(make_small, CLOSED, "closed", 1, 1, 1, 1, 1);
 	else
-		run(make_small, CLOSED, "closed", 3, 509, 1, 31, 3);
+		run(make_small, CLOSED, "closed", 7, 509, 1, 101, 3);
 }
 
 static void test_a_store_with_recycled_chunks(void **state)
 {
 	(void)state;
-	if (long_form())
+	if (test_is_long())
 		run(make_recycled, CRASHED, "recycled", 7, 1009, 3, 5003, 3);
 	else
-		run(make_recycled, CRASHED, "recycled", 61, 20011, 17, 50021, 61);
+		run(make_recycled, CRASHED, "recycled", 509, 40009, 41, 100003, 151);
 }
 
 int main(void)

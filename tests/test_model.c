@@ -9,7 +9,7 @@
  * the last such call.
  *
  *   test_model [SEED [OPERATIONS]]
- *   MOJO_TEST_SEED, MOJO_TEST_OPS   the same
+ *   MOJO_TEST_SEED, MOJO_TEST_OPS   the same; the seed "random" is one from the clock
  *   MOJO_TEST_IO=host               on the host's file system (under TMPDIR) and not in memory
  *   MOJO_TEST_TRACE=1               print every operation
  */
@@ -26,10 +26,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "io_memory.h"
 #include "mojo.h"
+#include "support/support.h"
 
 #define PIECE            4096u
 #define NODES_MAX        160u
@@ -1692,7 +1691,7 @@ int main(int argc, char **argv)
 	};
 
 	for (unsigned i = 0; i < 2; i++) {
-		runs[i].seed = setting(argc > 1 ? argv[1] : NULL, "MOJO_TEST_SEED", (uint64_t)time(NULL));
+		runs[i].seed = argc > 1 ? strtoull(argv[1], NULL, 0) : test_seed(1795181235);
 		runs[i].operations = (unsigned long)setting(argc > 2 ? argv[2] : NULL, "MOJO_TEST_OPS", 100000);
 		runs[i].host = io && !strcmp(io, "host");
 		runs[i].trace = getenv("MOJO_TEST_TRACE") != NULL;

@@ -5,7 +5,7 @@
  * everything that was acknowledged is there; what is there beyond is cut at the end of a batch; every version that
  * is kept reads as it did; and the store takes new work, closes, and opens again.
  *
- *   MOJO_TEST_SEED=N        other dice
+ *   MOJO_TEST_SEED=N        other dice; "random", and long forms unless it is set: from the clock
  *   MOJO_TEST_LONG=1        a million states instead of some twenty thousand
  *   MOJO_TEST_STATES=N      so many random ones of long work
  */
@@ -1097,11 +1097,6 @@ static uint64_t setting(const char *name, uint64_t otherwise)
 #define SLOWNESS 1
 #endif
 
-static bool is_long(void)
-{
-	return setting("MOJO_TEST_LONG", 0) != 0;
-}
-
 /* ---- the tests ------------------------------------------------------------------------------- */
 
 /* All choices where there are at most @most, else so many random ones. */
@@ -1133,7 +1128,7 @@ static void every_state_of_short_work(void **state)
 		{ OP_MKDIR, OP_CREATE, OP_WRITE, OP_SYNC, OP_HOLD, OP_WRITE, OP_CRASH, OP_COMMIT, OP_CHECKPOINT },
 	};
 	static const uint32_t page_sizes[] = { 4096, 65536 };
-	uint64_t most = is_long() ? 4000 : 160 / SLOWNESS, sampled = 0;
+	uint64_t most = test_is_long() ? 4000 : 160 / SLOWNESS, sampled = 0;
 	struct counts counts = { 0 };
 	struct dice dice = dice_new("every state of short work");
 	double since = seconds();
@@ -1302,7 +1297,7 @@ static void sample(struct run *run, uint64_t states, bool quiet, bool nested, st
 
 static void states_of_long_work(void **state)
 {
-	uint64_t target = setting("MOJO_TEST_STATES", is_long() ? 1000000 : 15000 / SLOWNESS);
+	uint64_t target = setting("MOJO_TEST_STATES", test_is_long() ? 1000000 : 15000 / SLOWNESS);
 	struct counts counts = { 0 };
 	struct dice dice = dice_new("states of long work");
 	double since = seconds();
@@ -1415,7 +1410,7 @@ static void threads_that_sync_lose_nothing(void **state)
 	struct dice dice = dice_new("threads that sync");
 	struct counts counts = { 0 };
 	double since = seconds();
-	unsigned runs = is_long() ? 40 : 2;
+	unsigned runs = test_is_long() ? 40 : 2;
 	(void)state;
 	for (unsigned r = 0; r < runs; r++) {
 		struct run *run = run_new(r % 2 ? 16384 : 4096, dice_next(&dice), NULL, NULL, 0);

@@ -4,6 +4,7 @@
 # error and keeps every transaction that it called committed; reads go on; VACUUM fails cleanly; the daemon can be
 # killed and mounted again while nothing is free; removing files makes room; then everything works again.
 # MOJO_TEST_LONG=1: larger disks.
+[ -z "${MOJO_TEST_LONG:-}" ] || TEST_SECONDS=${TEST_SECONDS:-2400}
 . "$(dirname "$0")/lib.sh"
 need sqlite3 python3
 [ "$(id -u)" -eq 0 ] || skip "only root may mount a file system of fixed size"

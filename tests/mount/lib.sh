@@ -33,6 +33,15 @@ note() {
 	echo "-- $*"
 }
 
+# pick_seed FIXED - the seed of a random test, which prints it: SEED or MOJO_TEST_SEED if that is a number; any if it is
+# "random", or if none is set and MOJO_TEST_LONG is; otherwise FIXED, so that runs are alike
+pick_seed() {
+	local seed=${SEED:-${MOJO_TEST_SEED:-}}
+	[ -n "$seed" ] || [ -z "${MOJO_TEST_LONG:-}" ] || seed=random
+	[ "$seed" != random ] || seed=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+	echo "${seed:-$1}"
+}
+
 # ---- the programs under test ------------------------------------------------
 
 # find_program VARIABLE path-below-the-build-directory

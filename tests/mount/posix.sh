@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 # The same random file operations on the mount and on the host, compared step by step, then again
 # after a remount, and every commit on the way against a copy made at that moment. On stores of two
-# page sizes. SEED and OPS choose the run.
+# page sizes. SEED and OPS choose the run; SEED=random is another one each time.
 . "$(dirname "$0")/lib.sh"
 
 ops=${OPS:-20000}
-seed=${SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
+seed=$(pick_seed 20260)
 parts=4
 host=$(stat -f -c %T "$T")
 note "seed $seed, $ops operations, host file system $host"

@@ -8,7 +8,7 @@
 #
 #	POWER_STATES=N         how many states of each store page size (320; with MOJO_TEST_LONG 20000)
 #	POWER_TRANSACTIONS=N   of each database in a recording (60; with MOJO_TEST_LONG 300)
-#	SEED=N                 other transactions, other states
+#	SEED=N                 other transactions, other states; SEED=random, and with MOJO_TEST_LONG: any
 [ -z "${MOJO_TEST_LONG:-}" ] || TEST_SECONDS=${TEST_SECONDS:-20000}
 . "$(dirname "$0")/lib.sh"
 need python3
@@ -16,7 +16,8 @@ need python3
 if [ -n "${MOJO_TEST_LONG:-}" ]; then
 	: "${POWER_STATES:=20000}" "${POWER_TRANSACTIONS:=300}"
 fi
-: "${POWER_STATES:=320}" "${POWER_TRANSACTIONS:=60}" "${SEED:=20260}"
+: "${POWER_STATES:=320}" "${POWER_TRANSACTIONS:=60}"
+SEED=$(pick_seed 20260)
 [ -x "$MOJOFS_HELPERS/power_states" ] || fail "power_states was not found in $MOJOFS_HELPERS"
 note "SEED=$SEED"
 

@@ -1,21 +1,39 @@
 /* SPDX-License-Identifier: MIT */
 #include "support.h"
 
+#include <time.h>
+
 #include "checksum.h"
 #include "node.h"
 
 /* ---- dice ----------------------------------------------------------------------------------- */
 
-struct dice dice_new(const char *what)
+bool test_is_long(void)
+{
+	const char *given = getenv("MOJO_TEST_LONG");
+	return given && *given && strcmp(given, "0") != 0;
+}
+
+uint64_t test_seed(uint64_t fixed)
 {
 	const char *given = getenv("MOJO_TEST_SEED");
+	struct timespec now;
+	if (!given || !*given)
+		given = test_is_long() ? "random" : "";
+	if (strcmp(given, "random") != 0)
+		return *given ? strtoull(given, NULL, 0) : fixed;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+struct dice dice_new(const char *what)
+{
 	uint64_t seed = 20260;
 	if (!what)
 		return (struct dice){ .state = seed };
 	for (const char *p = what; *p; p++)
 		seed = seed * 131 + (unsigned char)*p;
-	if (given && *given)
-		seed = strtoull(given, NULL, 0);
+	seed = test_seed(seed);
 	print_message("%s: MOJO_TEST_SEED=%" PRIu64 "\n", what, seed);
 	return (struct dice){ .state = seed };
 }

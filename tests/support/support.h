@@ -33,12 +33,19 @@
 
 /* ---- dice ----------------------------------------------------------------------------------- */
 
+/* test_is_long - are long forms asked for (MOJO_TEST_LONG, set and not 0)? */
+bool test_is_long(void);
+
+/* test_seed - the seed of a random test, which prints it: MOJO_TEST_SEED if that is a number; one from the clock if it
+ * is "random", or if it is not set and long forms are asked for; otherwise @fixed, so that runs are alike. */
+uint64_t test_seed(uint64_t fixed);
+
 struct dice {
 	uint64_t state;
 };
 
-/* dice_new - a fixed seed for each @what, or MOJO_TEST_SEED from the environment; printed either way. With NULL
- * always the same, and silent. */
+/* dice_new - dice with test_seed(), fixed for each @what, which is printed with it. With NULL always the same, and
+ * silent. */
 struct dice dice_new(const char *what);
 uint64_t dice_next(struct dice *dice);
 /* 0 .. @sides - 1 */
