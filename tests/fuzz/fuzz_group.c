@@ -6,6 +6,9 @@
 
 #include "checksum.h"
 
+/* What is decoded is used, so that the sanitizers look at it. */
+static volatile uint64_t used;
+
 static void decode_records(const uint8_t *p, size_t length)
 {
 	struct mojo_record record;
@@ -24,7 +27,8 @@ static void decode_records(const uint8_t *p, size_t length)
 		if (mojo_record_commit_decode(&record, &commit) == 0)
 			sum += mojo_checksum64(commit.message, commit.message_length, sum);
 		mojo_inode_decode(record.payload, record.length, 5, &inode);
-		if (offset > length || sum == 1)
+		used = sum;
+		if (offset > length)
 			abort();
 	}
 }
