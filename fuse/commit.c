@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "commit.h"
 
@@ -33,8 +28,10 @@ struct job {
 };
 
 struct commit {
-	struct tree *tree;   /* borrowed */
-	struct mount *mount; /* borrowed */
+	struct tree *tree;        /* borrowed */
+	struct mount *mount;      /* borrowed */
+	struct flusher *flusher;  /* borrowed */
+	pthread_mutex_t flushing; /* held while the flusher is in use; taken before no other */
 	pthread_t thread;
 
 	pthread_mutex_t lock; /* guards the rest */
@@ -50,81 +47,25 @@ struct commit {
 
 /* ---- flushing -------------------------------------------------------------------------------- */
 
-/*
- * Open one name below @directory from what the kernel has in memory: -EAGAIN where it would have to ask, for
- * which it takes the directory's lock. A file that is open is in memory by its name.
- */
-static int open_cached(int directory, const char *name, int flags)
-{
-	struct open_how how = {
-		.flags = (uint64_t)(flags | O_NOFOLLOW | O_CLOEXEC),
-		.resolve = RESOLVE_CACHED | RESOLVE_NO_SYMLINKS,
-	};
-	int descriptor = (int)syscall(SYS_openat2, directory, name, &how, sizeof(how));
-
-	return descriptor < 0 ? -errno : descriptor;
-}
-
-/*
- * Open @path below the root of the mount. Before each step the directory's attributes are asked for: stale
- * ones would need a question in the middle of the next.
- */
-static int open_path(int root, char *path)
-{
-	int directory = root, descriptor = -ENOENT;
-	char *save = NULL;
-
-	for (char *name = strtok_r(path, "/", &save); name;) {
-		char *next = strtok_r(NULL, "/", &save);
-		struct stat st;
-
-		descriptor =
-			fstat(directory, &st) != 0
-				? -errno
-				: open_cached(directory, name, next ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK);
-		if (directory != root)
-			close(directory);
-		if (descriptor < 0 || !next)
-			return descriptor;
-		directory = descriptor;
-		name = next;
-	}
-	return descriptor;
-}
-
-/* Flush through a handle of our own. -EAGAIN: it cannot be opened, for whatever reason; -ENOENT: unlinked. */
-static int flush_by_path(struct commit *commit, int root, uint32_t bucket)
+/* Flush through the mount. -EAGAIN: it cannot be opened, for whatever reason; -ENOENT: unlinked. */
+static int flush_by_path(struct commit *commit, uint32_t bucket)
 {
 	char path[PATH_MAX];
+	int error = -EAGAIN;
 
-	for (int i = 0; i < TRIES; i++) {
-		int descriptor, error = mojo_path(tree_store(commit->tree), bucket, path, sizeof(path));
-		struct stat st;
-
+	for (int i = 0; i < TRIES && error == -EAGAIN; i++) {
+		error = mojo_path(tree_store(commit->tree), bucket, path, sizeof(path));
 		if (error)
 			return error == -ENOENT ? error : -EAGAIN;
-		descriptor = open_path(root, path);
-		if (descriptor < 0)
-			continue;
-		if (fstat(descriptor, &st) != 0 || st.st_ino != tree_ino((struct tree_node){ .bucket = bucket })) {
-			close(descriptor); /* renamed meanwhile */
-			continue;
-		}
-		error = sync_file_range(descriptor, 0, 0,
-					SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-						SYNC_FILE_RANGE_WAIT_AFTER) == 0
-				? 0
-				: -errno;
-		close(descriptor);
-		return error == -EAGAIN ? -EIO : error;
+		error = flusher_flush(commit->flusher, path, tree_ino((struct tree_node){ .bucket = bucket }));
 	}
-	return -EAGAIN;
+	return error;
 }
 
 /* @unlinked: flush it even if it has no name any more, and will be in no version */
-static int flush_one(struct commit *commit, int root, uint32_t bucket, bool unlinked)
+static int flush_one(struct commit *commit, uint32_t bucket, bool unlinked)
 {
-	int error = root >= 0 ? flush_by_path(commit, root, bucket) : -EAGAIN;
+	int error = flush_by_path(commit, bucket);
 
 	if (error == -ENOENT && !unlinked)
 		return 0;
@@ -140,21 +81,20 @@ int commit_flush(struct commit *commit)
 {
 	uint32_t *buckets = NULL;
 	size_t count;
-	int root = -1, error;
+	int error;
 
 	error = tree_writers(commit->tree, &buckets, &count);
 	if (error)
 		return error;
-	if (count > 0 && mount_find(commit->mount, &root) != 0)
-		root = -1;
+	pthread_mutex_lock(&commit->flushing);
 	for (size_t i = 0; i < count; i++) {
-		int failed = flush_one(commit, root, buckets[i], false);
+		int failed = flush_one(commit, buckets[i], false);
 
 		if (!error)
 			error = failed;
 	}
-	if (root >= 0)
-		close(root);
+	flusher_rest(commit->flusher);
+	pthread_mutex_unlock(&commit->flushing);
 	free(buckets);
 	return error;
 }
@@ -203,13 +143,12 @@ static void do_seek(struct commit *commit, struct job *job)
 {
 	struct mojo_store *store = tree_store(commit->tree);
 	uint64_t found;
-	int root, error;
+	int error;
 
-	if (mount_find(commit->mount, &root) != 0)
-		root = -1;
-	error = flush_one(commit, root, job->bucket, true);
-	if (root >= 0)
-		close(root);
+	pthread_mutex_lock(&commit->flushing);
+	error = flush_one(commit, job->bucket, true);
+	flusher_rest(commit->flusher);
+	pthread_mutex_unlock(&commit->flushing);
 	if (!error)
 		error = mojo_seek(store, MOJO_ACTIVE, job->bucket, job->offset, job->data, &found);
 	if (error)
@@ -247,7 +186,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
-int commit_new(struct tree *tree, struct mount *mount, struct commit **ret_commit)
+int commit_new(struct tree *tree, struct mount *mount, struct flusher *flusher, struct commit **ret_commit)
 {
 	struct commit *commit = calloc(1, sizeof(*commit));
 	int error;
@@ -256,13 +195,16 @@ int commit_new(struct tree *tree, struct mount *mount, struct commit **ret_commi
 		return -ENOMEM;
 	commit->tree = tree;
 	commit->mount = mount;
+	commit->flusher = flusher;
 	commit->last = &commit->first;
 	pthread_mutex_init(&commit->lock, NULL);
+	pthread_mutex_init(&commit->flushing, NULL);
 	pthread_cond_init(&commit->wanted, NULL);
 	error = pthread_create(&commit->thread, NULL, work, commit);
 	if (error) {
 		pthread_cond_destroy(&commit->wanted);
 		pthread_mutex_destroy(&commit->lock);
+		pthread_mutex_destroy(&commit->flushing);
 		free(commit);
 		return -error;
 	}
@@ -281,6 +223,7 @@ void commit_free(struct commit *commit)
 	pthread_join(commit->thread, NULL);
 	pthread_cond_destroy(&commit->wanted);
 	pthread_mutex_destroy(&commit->lock);
+	pthread_mutex_destroy(&commit->flushing);
 	free(commit);
 }
 

@@ -7,8 +7,9 @@
  * writable handle can have any, since closing one flushes it.
  *
  * That is the work of one thread of its own, because it may wait, and whoever serves requests may not: what
- * it waits for are requests. While it goes through the mount it holds no lock of ours or the engine's; and
- * it never waits for a lock on a directory, for the setxattr(2) that asked for the commit holds the root's.
+ * it waits for are requests. What goes through the mount for it is a process of its own (flusher.h), since a
+ * thread of a daemon that is killed could not end. Meanwhile no lock of ours or the engine's is held; and
+ * nobody waits for a lock on a directory, for the setxattr(2) that asked for the commit holds the root's.
  *
  * All functions may be called from any thread.
  */
@@ -19,13 +20,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "flusher.h"
 #include "mount.h"
 #include "tree.h"
 
 struct commit; /* opaque: the thread and its queue */
 
-/* commit_new - start the thread. @tree and @mount are borrowed until commit_free(). -ENOMEM, -EAGAIN. */
-int commit_new(struct tree *tree, struct mount *mount, struct commit **ret_commit);
+/* commit_new - start the thread. @tree, @mount and @flusher are borrowed until commit_free(). -ENOMEM, -EAGAIN. */
+int commit_new(struct tree *tree, struct mount *mount, struct flusher *flusher, struct commit **ret_commit);
 
 /* commit_free - do what is queued, end the thread, free. NULL is allowed. */
 void commit_free(struct commit *commit);

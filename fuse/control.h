@@ -17,7 +17,7 @@
  *   on @vN
  *     version, bucket, time, message
  *
- * Those with a number are not listed, nor is session. Those of files are not either: programs that copy
+ * Those with a number are not listed, nor are session and scrub. Those of files are not either: programs that copy
  * all attributes that are listed could not set them on the copy.
  */
 #ifndef FUSE_CONTROL_H

@@ -67,6 +67,7 @@ struct program {
 	struct tree *tree;
 	struct mount *mount;
 	struct commit *commit;
+	struct flusher *flusher;
 	struct scrub *scrub;
 	struct ops ops;
 	bool has_ops; /* ops_init() has succeeded */
@@ -670,7 +671,7 @@ static int serve_store(struct program *program)
 
 	error = tree_new(program->store, program->config.list_versions, &program->tree);
 	if (!error)
-		error = commit_new(program->tree, program->mount, &program->commit);
+		error = commit_new(program->tree, program->mount, program->flusher, &program->commit);
 	if (!error)
 		error = scrub_new(program->store, &program->scrub);
 	if (error) {
@@ -698,6 +699,7 @@ static int serve_store(struct program *program)
 		say(program, MOJO_ERROR, "%s: cannot be mounted on %s", program->store_path, program->point);
 		return error;
 	}
+	flusher_rest(program->flusher); /* it learns which mount it is */
 	error = mount_run(program->mount, flush_for_end, program);
 	if (error)
 		say(program, MOJO_ERROR, "%s: serving the mount failed: %s", program->point, strerror(-error));
@@ -715,12 +717,19 @@ static int serve(struct program *program)
 	umask(077);
 	if (chdir("/") != 0)
 		say(program, MOJO_WARNING, "cannot change to the root directory: %s", strerror(errno));
-	error = open_store(program);
+	/* First of all: it is to have nothing of ours but the word of where the mount is. */
+	error = flusher_start(program->mount, &program->flusher);
+	if (error)
+		say(program, MOJO_ERROR, "a process that goes through the mount cannot be started: %s",
+		    strerror(-error));
+	else
+		error = open_store(program);
 	if (!error)
 		error = serve_store(program);
 
 	scrub_free(program->scrub);
 	commit_free(program->commit); /* it may still have requests to reply to */
+	flusher_end(program->flusher);
 	mount_free(program->mount);
 	program->mount = NULL;
 	tree_free(program->tree);

@@ -377,6 +377,16 @@ static void own_free(struct own *own)
 	free(own->paths);
 }
 
+dev_t mount_device(const struct mount *mount)
+{
+	return mount->device;
+}
+
+void mount_learn(struct mount *mount, dev_t device)
+{
+	mount->device = device;
+}
+
 int mount_find(struct mount *mount, int *ret_directory)
 {
 	struct own own = { .mount = mount };
@@ -401,6 +411,42 @@ int mount_find(struct mount *mount, int *ret_directory)
 		return -ENOENT;
 	*ret_directory = found;
 	return 0;
+}
+
+/* The mount's root is kept open, so that to force it off ends the connection and no more: it is busy. */
+static int force(const char *path)
+{
+	int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), error;
+	char link[32];
+
+	if (root < 0)
+		return -errno;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", root);
+	error = umount2(link, MNT_FORCE) == 0 || errno == EBUSY ? 0 : -errno;
+	close(root);
+	return error;
+}
+
+int mount_abort(struct mount *mount)
+{
+	struct own own = { .mount = mount };
+	int error = -ENOENT, control;
+	char path[64];
+
+	if (!mount->device)
+		return -ENOENT;
+	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", minor(mount->device));
+	control = open(path, O_WRONLY | O_CLOEXEC);
+	if (control >= 0) {
+		error = write(control, "1", 1) == 1 ? 0 : -errno;
+		close(control);
+	}
+	if (error)
+		for_each_line(add_own, &own);
+	for (size_t i = own.count; i-- > 0 && error;)
+		error = force(own.paths[i]);
+	own_free(&own);
+	return error;
 }
 
 /* ---- the session ----------------------------------------------------------------------------- */

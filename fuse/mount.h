@@ -90,6 +90,18 @@ const char *mount_key(const struct mount *mount);
 /* mount_init - to be called from the handler of INIT. Makes sure that the kernel checks permissions. */
 void mount_init(struct mount *mount, struct fuse_conn_info *conn);
 
+/* mount_device, mount_learn - the device of the mount, 0 while it is not known; tell it to a copy of the struct in
+ * another process, for its mount_find() and mount_abort(). */
+dev_t mount_device(const struct mount *mount);
+void mount_learn(struct mount *mount, dev_t device);
+
+/*
+ * mount_abort - end the connection to the kernel, by force, from another process: whoever waits for an answer gets
+ * an error. What is mounted stays mounted, and stale. Asks the daemon for nothing.
+ * Errors: -ENOENT (the device is not known, or nothing of it is mounted), -EPERM and others of the host.
+ */
+int mount_abort(struct mount *mount);
+
 /*
  * mount_find - a directory descriptor (O_PATH) of the root of the mount, as this process sees it.
  * Not from a thread that serves requests. The caller closes it.

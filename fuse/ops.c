@@ -80,7 +80,7 @@ static void do_init(void *userdata, struct fuse_conn_info *conn)
 	/*
 	 * Nobody but the kernel changes a file, so no change of mtime makes its pages stale. For set-id bits
 	 * see mount_open(). With READDIRPLUS_AUTO the kernel marks each inode that came from a listing, and
-	 * open_cached() in commit.c cannot open a marked one: a commit after "ls" would cost the open files
+	 * open_cached() in flusher.c cannot open a marked one: a commit after "ls" would cost the open files
 	 * their pages in the kernel. So a listing always brings the attributes along.
 	 */
 	const unsigned unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_IOCTL_DIR |

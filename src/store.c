@@ -229,7 +229,9 @@ int mojo_lock(struct mojo_io *io, const struct mojo_config *config, struct mojo_
 	size_t length = 0;
 	err = io->ops->lock(file, !config->read_only);
 	if (err == -EWOULDBLOCK) {
-		if (io->ops->read(file, text, sizeof(text) - 1, 0, &length) != 0)
+		/* Readers leave no name: the one that is there is of the last writer, who may be long gone. */
+		bool only_readers = !config->read_only && io->ops->lock(file, false) == 0;
+		if (only_readers || io->ops->read(file, text, sizeof(text) - 1, 0, &length) != 0)
 			length = 0;
 		text[length] = '\0';
 		text[strcspn(text, "\n")] = '\0';

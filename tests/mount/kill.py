@@ -5,8 +5,8 @@
 Mounts DIRECTORY/store on DIRECTORY/mnt. In each round several processes write to databases in different journal
 modes, synchronous FULL, and tell which transactions SQLite has called committed; another one reads all the time, and
 one commits versions. Then the daemon is killed, and mounted again: every database passes integrity_check, no
-transaction and no version that was acknowledged is missing, and none is there that nobody began. What the
-processes meet meanwhile is an error, never a wrong answer. In some rounds the daemon is killed while it recovers.
+transaction and no version that was acknowledged is missing, and none is there that nobody began. The daemon can be
+killed at any time: whatever it waits for, it ends. What the processes meet meanwhile is an error, never a wrong answer. In some rounds the daemon is killed while it recovers.
 
 The pid of every daemon is appended to the file PIDS, for the watchdog of lib.sh. Exit status: 0, or 1 with what was wrong.
 """
@@ -146,7 +146,20 @@ def commit(first, tell):
         os.setxattr(root, "user.mojofs.commit", message)
         version = int(os.getxattr(root, "user.mojofs.commit"))
         os.write(tell, b"V %d %s\n" % (version, message))
-        time.sleep(0.05)
+        if first % 3 == 0:  # in between as fast as can be: to be killed in the middle of one
+            time.sleep(0.05)
+
+def seek(tell):
+    """Ask for data in files without a name: what the kernel has of those the daemon itself must fetch."""
+    root = os.open(mnt, os.O_RDONLY)
+    while True:
+        descriptor = os.open("nameless", os.O_RDWR | os.O_CREAT, 0o600, dir_fd=root)
+        os.unlink("nameless", dir_fd=root)
+        for turn in range(20):
+            os.pwrite(descriptor, b"x" * 300000, 8192)
+            if os.lseek(descriptor, 0, os.SEEK_DATA) != 8192:
+                raise Wrong("lseek finds data that is not there, or not what is")
+        os.close(descriptor)
 
 def spawn(what, *arguments):
     """A process that runs until it meets an error: 0 if that is one that may be, 1 if not, with the text on the pipe."""
@@ -226,13 +239,15 @@ def prepare(generation):
     os.fsync(descriptor)
     os.close(descriptor)
 
-def under_load(generation):
+def under_load(generation, turn):
     processes = []
     for mode, path, writers in databases(generation):
         for writer in range(writers):
             number = acknowledged[os.path.basename(path), writer]
             processes.append((os.path.basename(path), writer, *spawn(write, path, mode, writer, number)))
     processes.append((None, "reader", *spawn(read, [path for mode, path, writers in databases(generation)])))
+    if turn % 3 == 0:  # it takes its share of the daemon's time
+        processes.append((None, "seeker", *spawn(seek)))
     processes.append((None, "committer", *spawn(commit, len(versions) + 1)))
     return processes
 
@@ -283,7 +298,7 @@ def main():
                 generation = turn // GENERATION + 1
                 prepare(generation)
             somebody = subprocess.Popen(["sleep", "100"], cwd=mnt) if turn % 10 == 0 else None
-            processes = under_load(generation)
+            processes = under_load(generation, turn)
             time.sleep(dice.choice((0.02, 0.1, 0.3)) * dice.random() + 0.05)
             kill(daemon)
             after_the_kill(processes)

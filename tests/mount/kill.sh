@@ -3,6 +3,7 @@
 # The daemon is killed with kill -9 at random moments while SQLite writes in several journal modes: nothing that was
 # acknowledged is missing afterwards, nothing is half there, and the stale mount point is explained. 100 rounds;
 # with MOJO_TEST_LONG=1 a thousand, from another seed each time. ROUNDS and SEED overrule.
+[ -z "${MOJO_TEST_LONG:-}" ] || TEST_SECONDS=${TEST_SECONDS:-6000}
 . "$(dirname "$0")/lib.sh"
 need python3
 

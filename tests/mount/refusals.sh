@@ -168,4 +168,5 @@ unmount_at "$T/mnt"
 mount_at "$T/store" "$T/mnt" -o ro
 assert_fails 'Read-only file system' setfattr -n user.mojofs.commit -v two "$T/mnt"
 assert_fails '[Rr]ead-only' "$MOJOFS" commit "$T/mnt" two
+assert_fails 'in use by a process that only reads it' "$MOJOFS_FUSE" --foreground "$T/store" "$T/mnt2"
 unmount_at "$T/mnt"

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * flusher.h - a process of its own that goes through the mount, so that the daemon need not.
+ *
+ * What the kernel has not written back yet is brought to the daemon by opening the file through the mount and
+ * asking for it (commit.h). A thread of the daemon that does so waits for the daemon: and if the daemon is killed
+ * just then, that thread can never end, for the kernel lets nobody out of a request that was taken. /dev/fuse and the
+ * store's lock stay open with it, the connection is never given up, and everybody who uses the mount waits for
+ * ever. This process holds neither; when the daemon dies, the connection does, and with it whatever is waited for.
+ * Where the daemon itself has to wait for the kernel (files that have no path any more, unmounting), and is killed
+ * then, this process learns of it and ends the connection by force.
+ *
+ *	daemon                            flusher (started before there is a store, a mount, or a thread)
+ *	  path, inode, device  -------->    find the mount, open the path, sync_file_range
+ *	                       <--------    0 or -errno
+ */
+#ifndef FUSE_FLUSHER_H
+#define FUSE_FLUSHER_H
+
+#include <stdint.h>
+
+#include "mount.h"
+
+struct flusher; /* opaque */
+
+/*
+ * flusher_start - fork. To be called while there is but one thread, with nothing open that the other process must
+ * not keep from being closed: it closes all it has, but that is a moment later.
+ * @mount: not mounted yet; the other process uses its copy
+ * Errors: of socketpair(2) and fork(2), -ENOMEM.
+ */
+int flusher_start(struct mount *mount, struct flusher **ret_flusher);
+
+/* flusher_end - the process ends, and is waited for. NULL is allowed. */
+void flusher_end(struct flusher *flusher);
+
+/*
+ * flusher_flush - bring what the kernel holds of one file to the daemon. From one thread only.
+ * @path: below the root of the mount
+ * @ino: what must be found there
+ * Errors: -EAGAIN: it was not there, or cannot be opened without waiting for locks, or there is no flusher any more;
+ * -ETIMEDOUT: no answer for two minutes; others as sync_file_range(2).
+ */
+int flusher_flush(struct flusher *flusher, const char *path, uint64_t ino);
+
+/* flusher_rest - let go of the mount until it is needed again: what is open keeps it from being unmounted. The first
+ * time, when it was just mounted: know of it. */
+void flusher_rest(struct flusher *flusher);
+
+#endif
