@@ -54,6 +54,7 @@ struct mojo_blobs {
 	/* Set by the owner before use. */
 	void (*killed)(void *arg, uint64_t address, uint32_t blocks); /* a blob on disk lost its last reference */
 	void (*damaged)(void *arg, const char *what, uint64_t address);
+	void (*doubted)(void *arg); /* something may have died, and it could not be told; may be NULL */
 	void *arg;
 
 	struct mojo_blob **buckets;

@@ -28,14 +28,99 @@ static int get_node(const struct mojo_tree *tree, const uint8_t *ref, unsigned l
 	return 0;
 }
 
+/* ---- what dies ------------------------------------------------------------------------------ */
+
+bool mojo_tree_others(const struct mojo_tree *tree)
+{
+	return tree->above || (tree->settled && tree->settled->count);
+}
+
+static void doubt(const struct mojo_tree *tree)
+{
+	if (tree->blobs->doubted)
+		tree->blobs->doubted(tree->blobs->arg);
+}
+
+bool mojo_tree_alone(const struct mojo_tree *tree, uint32_t label, mojo_refers_fn *fn, const void *what)
+{
+	bool refers = false, cut = tree->settled && tree->settled->cut;
+	if (label <= tree->held && !cut)
+		return false;
+	int err = tree->above ? fn(tree->above, what, &refers) : 0;
+	for (unsigned i = 0; tree->settled && i < tree->settled->count && !err && !refers; i++) {
+		const struct mojo_tree *other = &tree->settled->trees[i];
+		if (other->version < label)
+			break;
+		if (other->version != tree->version)
+			err = fn(other, what, &refers);
+	}
+	if (err || (!refers && label <= tree->held))
+		doubt(tree);
+	return !err && !refers && label > tree->held;
+}
+
+static bool same_blob(const uint8_t *ref, const uint8_t *other)
+{
+	return !mojo_ref_in_memory(other) && mojo_ref_decode(ref).address == mojo_ref_decode(other).address;
+}
+
+/* A node on disk, and a key that leads to it wherever it is part of a tree: one of its own does, for what is copied on
+ * write to go on below it would have changed it. The last one: the first of an inner node may be empty. */
+struct wanted {
+	const uint8_t *ref, *key;
+	unsigned key_length, level;
+};
+
+static int refers_to_node(const struct mojo_tree *other, const void *what, bool *ret_refers)
+{
+	const struct wanted *wanted = what;
+	uint8_t ref[MOJO_REF_BYTES];
+	unsigned level = LEVEL_ANY;
+	memcpy(ref, other->root, MOJO_REF_BYTES);
+	*ret_refers = false;
+	if (mojo_ref_is_null(ref))
+		return 0;
+	for (;;) {
+		*ret_refers = same_blob(wanted->ref, ref);
+		if (*ret_refers || level == wanted->level)
+			return 0;
+		struct mojo_blob *blob;
+		int err = get_node(other, ref, level, &blob);
+		if (err)
+			return err;
+		level = mojo_node_level(blob->data);
+		bool above = level > wanted->level;
+		if (above) {
+			unsigned length, child = mojo_node_child(blob->data, wanted->key, wanted->key_length);
+			memcpy(ref, mojo_node_value(blob->data, child, &length), MOJO_REF_BYTES);
+		}
+		mojo_blob_put(other->blobs, blob);
+		if (!above)
+			return 0;
+		level--;
+	}
+}
+
+/* Which label the tree is to compare with when it lets go of @ref, which leads to @node: `held`, or, if another tree
+ * holds it, one that nothing is above. */
+static uint32_t held_for(const struct mojo_tree *tree, const uint8_t *ref, const struct mojo_blob *node)
+{
+	if (!mojo_tree_others(tree) || mojo_ref_in_memory(ref) || mojo_node_count(node->data) == 0)
+		return tree->held;
+	struct wanted wanted = { .ref = ref, .level = mojo_node_level(node->data) };
+	wanted.key = mojo_node_key(node->data, mojo_node_count(node->data) - 1, &wanted.key_length);
+	return mojo_tree_alone(tree, node->version, refers_to_node, &wanted) ? tree->held : UINT32_MAX;
+}
+
 static int own_node(struct mojo_tree *tree, uint8_t *ref, unsigned level, struct mojo_blob **ret_blob)
 {
 	struct mojo_blob *blob;
 	int err = get_node(tree, ref, level, &blob); /* checks before anything is copied */
 	if (err)
 		return err;
+	uint32_t held = held_for(tree, ref, blob);
 	mojo_blob_put(tree->blobs, blob);
-	return mojo_blob_writable(tree->blobs, ref, MOJO_BLOB_NODE, tree->version, tree->held, ret_blob);
+	return mojo_blob_writable(tree->blobs, ref, MOJO_BLOB_NODE, tree->version, held, ret_blob);
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -287,8 +372,9 @@ static void join(struct mojo_tree *tree, struct mojo_blob *node, unsigned index)
 	}
 	bool fit = mojo_node_used(left->data, bytes) + mojo_node_used(right->data, bytes) + MOJO_KEY_BYTES_MAX <
 		   bytes / 4 * 3;
+	uint32_t left_held = fit ? held_for(tree, left_ref, left) : 0;
 	mojo_blob_put(tree->blobs, left);
-	if (fit && mojo_blob_writable(tree->blobs, left_ref, MOJO_BLOB_NODE, tree->version, tree->held, &left) == 0) {
+	if (fit && mojo_blob_writable(tree->blobs, left_ref, MOJO_BLOB_NODE, tree->version, left_held, &left) == 0) {
 		unsigned at = mojo_node_count(left->data), right_count = mojo_node_count(right->data);
 		for (unsigned i = 0; i < right_count; i++) {
 			unsigned key_length, value_length;
@@ -301,8 +387,9 @@ static void join(struct mojo_tree *tree, struct mojo_blob *node, unsigned index)
 			if (offset >= 0)
 				mojo_ref_retain(value + offset);
 		}
+		uint32_t right_held = held_for(tree, right_ref, right);
 		mojo_blob_put(tree->blobs, right);
-		mojo_ref_kill(tree->blobs, right_ref, tree->held);
+		mojo_ref_kill(tree->blobs, right_ref, right_held);
 		mojo_node_remove(node->data, left_index + 1);
 		return;
 	}

@@ -20,13 +20,45 @@
 #include "blob.h"
 #include "node.h"
 
+struct mojo_settled;
+
 struct mojo_tree {
 	struct mojo_blobs *blobs; /* borrowed */
 	enum mojo_tree_kind kind;
 	uint32_t version; /* label of what is written; 1 in trees without versions */
-	uint32_t held;    /* what is labelled with this version, or a lower one, may be held by a frozen version */
+	uint32_t held;    /* what is labelled with this version, or a lower one, is held by a frozen version */
 	uint8_t root[MOJO_REF_BYTES];
+	const struct mojo_tree *above;      /* borrowed; a later version that shares with this one. NULL: none */
+	const struct mojo_settled *settled; /* borrowed; NULL: none */
 };
+
+/*
+ * What dies. What a tree lets go of, labelled L, may be held by the kept versions from L up to the tree's own. As a
+ * rule one look at L tells: what the tree has, and was there when a version froze, that version has, too. So if a
+ * version is kept that is L or above, it holds it.
+ *
+ * That is not so for versions that were changed after they froze (settled, see version.h): such a one may have let go
+ * of what those below and above it still share. So `held` is the newest kept version that was *not* settled; the
+ * settled ones above it are listed here, and are asked one by one whether they refer to the thing at hand. A version
+ * that is being settled also asks the active one (`above`). What nobody refers to any more is dead, and whoever
+ * lets go of it last finds that out: nothing is leaked, and nothing shared is called dead.
+ */
+#define MOJO_SETTLED_MAX 64u /* asked; behind so many, one rather takes what is doubtful for held */
+
+struct mojo_settled {
+	unsigned count;
+	bool cut;                                 /* there are more, from `held` of the trees on down */
+	struct mojo_tree trees[MOJO_SETTLED_MAX]; /* newest first; roots are borrowed */
+};
+
+/* Does @other refer to @what? */
+typedef int mojo_refers_fn(const struct mojo_tree *other, const void *what, bool *ret_refers);
+
+/* mojo_tree_alone - is nobody but this tree a holder of what is labelled @label? @fn answers for one other tree; its
+ * errors count as yes, and as doubt. */
+bool mojo_tree_alone(const struct mojo_tree *tree, uint32_t label, mojo_refers_fn *fn, const void *what);
+/* mojo_tree_others - are there trees to be asked at all? If not, what is above `held` is alone. */
+bool mojo_tree_others(const struct mojo_tree *tree);
 
 struct mojo_cell {
 	uint8_t key[MOJO_KEY_BYTES_MAX];

@@ -8,6 +8,7 @@
 
 #include "checksum.h"
 #include "namespace.h"
+#include "version.h"
 
 #define READ_PAGES 256u /* looked up together */
 
@@ -43,13 +44,19 @@ static int read_block(struct mojo_store *store, uint32_t bucket, uint64_t page, 
 	return err;
 }
 
-/* The whole page as it now is in the active version, under the lock; zeros where there is none. */
-static int load_page(struct mojo_store *store, uint32_t bucket, uint64_t page, uint8_t *buf)
+/* Can pages of this tree wait in the open batch? */
+static bool is_open(const struct mojo_store *store, const struct mojo_tree *tree)
 {
-	const uint8_t *have = mojo_log_find(&store->log, bucket, page);
+	return tree == &store->main || tree == &store->settling;
+}
+
+/* The whole page as it now is in a tree that may change, under the lock; zeros where there is none. */
+static int load_page(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket, uint64_t page, uint8_t *buf)
+{
+	const uint8_t *have = mojo_log_find(&store->log, tree->version, bucket, page);
 	struct mojo_entry entry = { 0 };
 	if (!have) {
-		struct mojo_slotmap map = mojo_map_of(store, &store->main);
+		struct mojo_slotmap map = mojo_map_of(store, tree);
 		int err = mojo_slotmap_get(&map, bucket, page, 1, &entry);
 		if (err)
 			return err;
@@ -109,8 +116,8 @@ static int plan(struct mojo_store *store, struct mojo_tree *tree, struct request
 	for (uint32_t i = 0; i < r->pages; i++) {
 		size_t in_page, at, part = page_part(r, page_size, i, &in_page, &at);
 		const uint8_t *have = NULL;
-		if (tree == &store->main)
-			have = mojo_log_find(&store->log, r->bucket, r->first + i);
+		if (is_open(store, tree))
+			have = mojo_log_find(&store->log, tree->version, r->bucket, r->first + i);
 		if (!have && entries[i].version)
 			have = mojo_log_flight(&store->log, entries[i].address);
 		if (have)
@@ -259,19 +266,20 @@ int mojo_read(struct mojo_store *store, uint32_t version, uint32_t bucket, uint6
 /* ---- writing -------------------------------------------------------------------------------- */
 
 /* The open batch's buffer for a page, made if need be. *added: the file has one page more. */
-static int open_page(struct mojo_store *store, uint32_t bucket, uint64_t page, bool has_entry, uint8_t **ret_data,
-		     uint32_t *added)
+static int open_page(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t page, bool has_entry,
+		     uint8_t **ret_data, uint32_t *added)
 {
-	*ret_data = mojo_log_find(&store->log, bucket, page);
+	*ret_data = mojo_log_find(&store->log, version, bucket, page);
 	if (*ret_data)
 		return 0;
-	int err = mojo_log_add(&store->log, bucket, (uint32_t)page, ret_data);
+	int err = mojo_log_add(&store->log, version, bucket, (uint32_t)page, ret_data);
 	if (!err)
 		*added += !has_entry;
 	return err;
 }
 
-int mojo_bucket_put(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length)
+int mojo_bucket_put(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket, uint64_t offset, const void *buf,
+		    size_t length)
 {
 	uint32_t page_size = mojo_page_size(store);
 	uint64_t first = offset / page_size, last = (offset + length - 1) / page_size;
@@ -279,17 +287,17 @@ int mojo_bucket_put(struct mojo_store *store, uint32_t bucket, uint64_t offset, 
 	struct mojo_inode inode;
 	struct mojo_entry *entries = malloc(pages * sizeof(*entries));
 	uint8_t *edges = malloc(2 * (size_t)page_size); /* old content of the first and the last page */
-	struct mojo_slotmap map = mojo_map_of(store, &store->main);
+	struct mojo_slotmap map = mojo_map_of(store, tree);
 	size_t done = 0;
-	int err = entries && edges ? mojo_inode_get(&store->main, bucket, &inode) : -ENOMEM;
+	int err = entries && edges ? mojo_inode_get(tree, bucket, &inode) : -ENOMEM;
 	if (!err)
 		err = mojo_slotmap_get(&map, bucket, first, pages, entries);
 	/* All that can fail for what the disk holds comes before anything changes. */
 	bool cut_first = offset % page_size != 0, cut_last = (offset + length) % page_size != 0;
 	if (!err && (cut_first || (cut_last && first == last)))
-		err = load_page(store, bucket, first, edges);
+		err = load_page(store, tree, bucket, first, edges);
 	if (!err && cut_last && first != last)
-		err = load_page(store, bucket, last, edges + page_size);
+		err = load_page(store, tree, bucket, last, edges + page_size);
 	if (err)
 		goto out;
 
@@ -299,7 +307,7 @@ int mojo_bucket_put(struct mojo_store *store, uint32_t bucket, uint64_t offset, 
 		if (part > length - done)
 			part = length - done;
 		uint8_t *data;
-		err = open_page(store, bucket, page, entries[page - first].version != 0, &data, &added);
+		err = open_page(store, tree->version, bucket, page, entries[page - first].version != 0, &data, &added);
 		if (err)
 			break; /* no memory; what was written so far stands */
 		if (part < page_size)
@@ -312,7 +320,7 @@ int mojo_bucket_put(struct mojo_store *store, uint32_t bucket, uint64_t offset, 
 		if (offset + done > inode.attr.size)
 			inode.attr.size = offset + done;
 		inode.attr.mtime_ns = inode.attr.ctime_ns = mojo_now(store);
-		int failed = mojo_inode_update(store, &inode);
+		int failed = mojo_inode_update(store, tree, &inode);
 		if (failed)
 			err = mojo_poison(store, failed, "writing to a file");
 	}
@@ -322,7 +330,9 @@ out:
 	return err;
 }
 
-int mojo_write(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length)
+/* @version: the unpublished one, or MOJO_ACTIVE. */
+static int write_to(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t offset, const void *buf,
+		    size_t length)
 {
 	uint32_t page_size = mojo_page_size(store);
 	if (offset > size_max(store) || length > size_max(store) - offset)
@@ -335,44 +345,61 @@ int mojo_write(struct mojo_store *store, uint32_t bucket, uint64_t offset, const
 		if (piece > most)
 			piece = most;
 		struct mojo_inode inode;
+		struct mojo_tree *tree;
 		err = mojo_begin(store, (uint32_t)((at % page_size + piece + page_size - 1) / page_size), false);
 		if (!err)
-			err = mojo_inode_get(&store->main, bucket, &inode);
+			err = mojo_settle_begin(store, version, &tree);
+		if (err)
+			break;
+		err = mojo_inode_get(tree, bucket, &inode);
 		if (!err && !S_ISREG(inode.attr.mode))
 			err = S_ISDIR(inode.attr.mode) ? -EISDIR : -EINVAL;
 		if (!err)
-			err = mojo_bucket_put(store, bucket, at, (const uint8_t *)buf + done, piece);
+			err = mojo_bucket_put(store, tree, bucket, at, (const uint8_t *)buf + done, piece);
+		mojo_settle_end(store, tree);
 		done += piece;
 	}
 	pthread_mutex_unlock(&store->mu);
 	return err;
 }
 
+int mojo_write(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length)
+{
+	return write_to(store, MOJO_ACTIVE, bucket, offset, buf, length);
+}
+
+int mojo_settle_write(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t offset, const void *buf,
+		      size_t length)
+{
+	return version == MOJO_ACTIVE ? -ENOENT : write_to(store, version, bucket, offset, buf, length);
+}
+
 /* ---- taking away ---------------------------------------------------------------------------- */
 
-int mojo_apply_clear(struct mojo_store *store, uint32_t bucket, uint64_t first, uint64_t count)
+int mojo_apply_clear(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket, uint64_t first, uint64_t count)
 {
 	struct mojo_inode inode;
-	struct mojo_slotmap map = mojo_map_of(store, &store->main);
+	struct mojo_slotmap map = mojo_map_of(store, tree);
 	uint64_t removed = 0;
-	int err = mojo_inode_get(&store->main, bucket, &inode);
+	int err = mojo_inode_get(tree, bucket, &inode);
 	if (!err)
 		err = mojo_slotmap_clear(&map, bucket, first, count, &removed);
 	if (err || !removed)
 		return err;
 	inode.attr.pages -= removed < inode.attr.pages ? removed : inode.attr.pages;
-	return mojo_inode_put(store, &inode);
+	return mojo_inode_put(store, tree, &inode);
 }
 
 /* Pages [first, first + count) become absent, in the batch and in the index, and a record says so. */
-static int clear_pages(struct mojo_store *store, uint32_t bucket, uint64_t first, uint64_t count)
+static int clear_pages(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket, uint64_t first,
+		       uint64_t count)
 {
-	struct mojo_slotmap map = mojo_map_of(store, &store->main);
+	struct mojo_slotmap map = mojo_map_of(store, tree);
 	uint64_t waiting = 0, end = first + count;
 	int err = 0;
 	for (uint64_t page = first; !err; page++) {
 		struct mojo_entry entry;
-		page = mojo_log_waiting(&store->log, bucket, page);
+		page = mojo_log_waiting(&store->log, tree->version, bucket, page);
 		if (page >= end || page == UINT64_MAX)
 			break;
 		err = mojo_slotmap_get(&map, bucket, page, 1, &entry);
@@ -380,14 +407,14 @@ static int clear_pages(struct mojo_store *store, uint32_t bucket, uint64_t first
 	}
 	if (err)
 		return err;
-	mojo_log_forget(&store->log, bucket, first, count);
-	err = mojo_apply_clear(store, bucket, first, count);
+	mojo_log_forget(&store->log, tree->version, bucket, first, count);
+	err = mojo_apply_clear(store, tree, bucket, first, count);
 	if (!err && waiting) {
 		struct mojo_inode inode;
-		err = mojo_inode_get(&store->main, bucket, &inode);
+		err = mojo_inode_get(tree, bucket, &inode);
 		if (!err) {
 			inode.attr.pages -= waiting < inode.attr.pages ? waiting : inode.attr.pages;
-			err = mojo_inode_put(store, &inode);
+			err = mojo_inode_put(store, tree, &inode);
 		}
 	}
 	if (err)
@@ -396,24 +423,25 @@ static int clear_pages(struct mojo_store *store, uint32_t bucket, uint64_t first
 	mojo_put32(payload, bucket);
 	mojo_put64(payload + 4, first);
 	mojo_put64(payload + 12, count);
-	mojo_log_record(&store->log, MOJO_RECORD_CLEAR, payload, sizeof(payload), NULL, 0);
+	mojo_log_record(&store->log, tree->version, MOJO_RECORD_CLEAR, payload, sizeof(payload), NULL, 0);
 	return 0;
 }
 
 /* Bytes [from, to) of one page become zeros, where the page has content. */
-static int zero_part(struct mojo_store *store, uint32_t bucket, uint64_t page, uint32_t from, uint32_t to)
+static int zero_part(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket, uint64_t page, uint32_t from,
+		     uint32_t to)
 {
-	struct mojo_slotmap map = mojo_map_of(store, &store->main);
+	struct mojo_slotmap map = mojo_map_of(store, tree);
 	struct mojo_entry entry;
-	uint8_t *data = mojo_log_find(&store->log, bucket, page);
+	uint8_t *data = mojo_log_find(&store->log, tree->version, bucket, page);
 	if (!data) {
 		int err = mojo_slotmap_get(&map, bucket, page, 1, &entry);
 		if (err || !entry.version)
 			return err;
 		uint8_t *old = malloc(mojo_page_size(store));
-		err = old ? load_page(store, bucket, page, old) : -ENOMEM;
+		err = old ? load_page(store, tree, bucket, page, old) : -ENOMEM;
 		if (!err)
-			err = mojo_log_add(&store->log, bucket, (uint32_t)page, &data);
+			err = mojo_log_add(&store->log, tree->version, bucket, (uint32_t)page, &data);
 		if (!err)
 			memcpy(data, old, mojo_page_size(store));
 		free(old);
@@ -424,7 +452,7 @@ static int zero_part(struct mojo_store *store, uint32_t bucket, uint64_t page, u
 	return 0;
 }
 
-int mojo_bucket_resize(struct mojo_store *store, struct mojo_inode *inode, uint64_t size)
+int mojo_bucket_resize(struct mojo_store *store, struct mojo_tree *tree, struct mojo_inode *inode, uint64_t size)
 {
 	uint32_t page_size = mojo_page_size(store), bucket = inode->attr.bucket;
 	if (S_ISDIR(inode->attr.mode))
@@ -436,38 +464,39 @@ int mojo_bucket_resize(struct mojo_store *store, struct mojo_inode *inode, uint6
 	if (size < inode->attr.size) {
 		uint64_t whole = (size + page_size - 1) / page_size;
 		if (size % page_size) {
-			int err = zero_part(store, bucket, size / page_size, (uint32_t)(size % page_size), page_size);
+			int err = zero_part(store, tree, bucket, size / page_size, (uint32_t)(size % page_size),
+					    page_size);
 			if (err)
 				return err;
 		}
 		if (inode->attr.pages && (inode->attr.size + page_size - 1) / page_size > whole) {
-			int err = clear_pages(store, bucket, whole, (1ull << 32) - whole);
+			int err = clear_pages(store, tree, bucket, whole, (1ull << 32) - whole);
 			if (!err)
-				err = mojo_inode_get(&store->main, bucket, inode);
+				err = mojo_inode_get(tree, bucket, inode);
 			if (err)
 				return err;
 		}
 	}
 	inode->attr.size = size;
 	inode->attr.mtime_ns = inode->attr.ctime_ns = mojo_now(store);
-	int err = mojo_inode_update(store, inode);
+	int err = mojo_inode_update(store, tree, inode);
 	return err ? mojo_poison(store, err, "changing a file's size") : 0;
 }
 
-static int punch(struct mojo_store *store, uint32_t bucket, uint64_t from, uint64_t to)
+static int punch(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket, uint64_t from, uint64_t to)
 {
 	uint32_t page_size = mojo_page_size(store);
 	uint64_t first = (from + page_size - 1) / page_size, last = to / page_size; /* whole pages: [first, last) */
 	int err = 0;
 	if (from / page_size == to / page_size)
-		return zero_part(store, bucket, from / page_size, (uint32_t)(from % page_size),
+		return zero_part(store, tree, bucket, from / page_size, (uint32_t)(from % page_size),
 				 (uint32_t)(to % page_size));
 	if (from % page_size)
-		err = zero_part(store, bucket, from / page_size, (uint32_t)(from % page_size), page_size);
+		err = zero_part(store, tree, bucket, from / page_size, (uint32_t)(from % page_size), page_size);
 	if (!err && to % page_size)
-		err = zero_part(store, bucket, last, 0, (uint32_t)(to % page_size));
+		err = zero_part(store, tree, bucket, last, 0, (uint32_t)(to % page_size));
 	if (!err && last > first)
-		err = clear_pages(store, bucket, first, last - first);
+		err = clear_pages(store, tree, bucket, first, last - first);
 	return err;
 }
 
@@ -483,10 +512,11 @@ int mojo_fallocate(struct mojo_store *store, uint32_t bucket, int mode, uint64_t
 	if (offset > size_max(store) || length > size_max(store) - offset)
 		return -EFBIG;
 	struct mojo_inode inode;
+	struct mojo_tree *tree = &store->main;
 	pthread_mutex_lock(&store->mu);
 	int err = mojo_begin(store, 2, hole);
 	if (!err)
-		err = mojo_inode_get(&store->main, bucket, &inode);
+		err = mojo_inode_get(tree, bucket, &inode);
 	if (!err && !S_ISREG(inode.attr.mode))
 		err = S_ISDIR(inode.attr.mode) ? -EISDIR : -ENODEV;
 	if (!err && (hole || zero)) {
@@ -495,9 +525,9 @@ int mojo_fallocate(struct mojo_store *store, uint32_t bucket, int mode, uint64_t
 		if (end == inode.attr.size && end % mojo_page_size(store))
 			end += mojo_page_size(store) - end % mojo_page_size(store);
 		if (offset < end)
-			err = punch(store, bucket, offset, end);
+			err = punch(store, tree, bucket, offset, end);
 		if (!err)
-			err = mojo_inode_get(&store->main, bucket, &inode);
+			err = mojo_inode_get(tree, bucket, &inode);
 	}
 	if (!err) {
 		if (!keep && offset + length > inode.attr.size)
@@ -505,7 +535,7 @@ int mojo_fallocate(struct mojo_store *store, uint32_t bucket, int mode, uint64_t
 		inode.attr.ctime_ns = mojo_now(store);
 		if (!keep || hole || zero)
 			inode.attr.mtime_ns = inode.attr.ctime_ns;
-		err = mojo_inode_update(store, &inode);
+		err = mojo_inode_update(store, tree, &inode);
 		if (err)
 			mojo_poison(store, err, "allocating or punching a file");
 	}
@@ -521,8 +551,8 @@ static int next_page(struct mojo_store *store, struct mojo_tree *tree, uint32_t 
 {
 	struct mojo_slotmap map = mojo_map_of(store, tree);
 	uint64_t waiting = UINT64_MAX;
-	if (tree == &store->main)
-		waiting = mojo_log_waiting(&store->log, bucket, first);
+	if (is_open(store, tree))
+		waiting = mojo_log_waiting(&store->log, tree->version, bucket, first);
 	int err = mojo_slotmap_next(&map, bucket, first, ret_page, ret_entry);
 	if (err && err != -ENOENT)
 		return err;
@@ -558,7 +588,7 @@ int mojo_seek(struct mojo_store *store, uint32_t version, uint32_t bucket, uint6
 		struct mojo_slotmap map = mojo_map_of(store, tree);
 		for (;;) {
 			err = mojo_slotmap_hole(&map, bucket, page, &page);
-			if (err || tree != &store->main || !mojo_log_find(&store->log, bucket, page))
+			if (err || !is_open(store, tree) || !mojo_log_find(&store->log, tree->version, bucket, page))
 				break;
 			page++;
 		}

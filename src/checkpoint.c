@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "version.h"
+
 /* ---- groups of blobs ------------------------------------------------------------------------ */
 
 #define GROUP_BYTES (1u << 20) /* of blobs in one group; more than the largest blob */
@@ -156,6 +158,8 @@ static int take(struct mojo_store *store)
 	/* The space tree forgets chunks that were removed: a file that came back would be in no account. */
 	if (!err)
 		err = mojo_chunks_settle_names(&store->chunks);
+	if (!err)
+		err = mojo_find_held(store); /* where the trees of settled versions are now */
 	if (!err) {
 		root.durable_sequence = log->sequence - 1;
 		root.flags = store->mark_pending ? MOJO_ROOT_MARK_PENDING : 0;

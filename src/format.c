@@ -286,6 +286,12 @@ int mojo_group_verify(const uint8_t *p, uint32_t page_size, const struct mojo_gr
 
 /* ---- records -------------------------------------------------------------------------------- */
 
+static bool takes_flag(uint16_t type)
+{
+	return type == MOJO_RECORD_INODE || type == MOJO_RECORD_UNLINK || type == MOJO_RECORD_REMOVE ||
+	       type == MOJO_RECORD_CLEAR || type == MOJO_RECORD_COMMIT;
+}
+
 int mojo_record_next(const uint8_t *p, size_t length, size_t *offset, struct mojo_record *ret_record)
 {
 	if (*offset == length)
@@ -295,8 +301,12 @@ int mojo_record_next(const uint8_t *p, size_t length, size_t *offset, struct moj
 	uint32_t payload = mojo_get32(p + *offset + 4);
 	if (payload > length - *offset - MOJO_RECORD_HEADER_BYTES)
 		return -EUCLEAN;
+	uint16_t type = mojo_get16(p + *offset), flags = mojo_get16(p + *offset + 2);
+	if ((flags & ~MOJO_RECORD_UNPUBLISHED) || (flags && !takes_flag(type)))
+		return -EUCLEAN;
 	*ret_record = (struct mojo_record){
-		.type = mojo_get16(p + *offset),
+		.type = type,
+		.flags = flags,
 		.length = payload,
 		.payload = p + *offset + MOJO_RECORD_HEADER_BYTES,
 	};
@@ -356,6 +366,78 @@ int mojo_record_commit_decode(const struct mojo_record *record, struct mojo_reco
 	    record->length != MOJO_COMMIT_FIXED_BYTES + r.message_length)
 		return -EUCLEAN;
 	*ret = r;
+	return 0;
+}
+
+int mojo_record_verdict_decode(const struct mojo_record *record, struct mojo_record_verdict *ret)
+{
+	if (record->length < MOJO_VERDICT_FIXED_BYTES || record->length > MOJO_VERDICT_FIXED_BYTES + MOJO_VERDICT_MAX)
+		return -EUCLEAN;
+	uint32_t verdict = mojo_get32(record->payload + 4);
+	if (verdict > MOJO_VERDICT_BAD)
+		return -EUCLEAN;
+	*ret = (struct mojo_record_verdict){
+		.version = mojo_get32(record->payload),
+		.verdict = (enum mojo_verdict)verdict,
+		.text = record->payload + MOJO_VERDICT_FIXED_BYTES,
+		.text_length = record->length - MOJO_VERDICT_FIXED_BYTES,
+	};
+	return 0;
+}
+
+/* ---- values of the versions tree ------------------------------------------------------------ */
+
+enum { /* offsets */
+       V_ROOT = 0,
+       V_TIME = 24,
+       V_FLAGS = 32,
+       V_MESSAGE_LENGTH = 36,
+};
+enum { /* flags */
+       V_UNPUBLISHED = 1,
+       V_SETTLED = 2,
+       V_VERDICT_SHIFT = 2, /* 2 bits */
+       V_TEXT_SHIFT = 8,    /* 8 bits */
+       V_KNOWN = V_UNPUBLISHED | V_SETTLED | 3 << V_VERDICT_SHIFT | 255 << V_TEXT_SHIFT,
+};
+static_assert(V_MESSAGE_LENGTH + 4 == MOJO_VERSION_FIXED_BYTES, "the message follows");
+static_assert(MOJO_VERDICT_MAX < 256, "the length of a verdict's text takes 8 bits");
+
+uint32_t mojo_version_encode(uint8_t *p, const struct mojo_version_value *value)
+{
+	memcpy(p + V_ROOT, value->root, MOJO_REF_BYTES);
+	mojo_put64(p + V_TIME, (uint64_t)value->time_ns);
+	mojo_put32(p + V_FLAGS, (value->unpublished ? V_UNPUBLISHED : 0u) | (value->settled ? V_SETTLED : 0u) |
+					(uint32_t)value->verdict << V_VERDICT_SHIFT |
+					value->text_length << V_TEXT_SHIFT);
+	mojo_put32(p + V_MESSAGE_LENGTH, value->message_length);
+	if (value->message_length)
+		memcpy(p + MOJO_VERSION_FIXED_BYTES, value->message, value->message_length);
+	if (value->text_length)
+		memcpy(p + MOJO_VERSION_FIXED_BYTES + value->message_length, value->text, value->text_length);
+	return MOJO_VERSION_FIXED_BYTES + value->message_length + value->text_length;
+}
+
+int mojo_version_decode(const uint8_t *p, size_t length, struct mojo_version_value *ret)
+{
+	if (length < MOJO_VERSION_FIXED_BYTES || mojo_ref_is_null(p + V_ROOT))
+		return -EUCLEAN;
+	uint32_t flags = mojo_get32(p + V_FLAGS), message_length = mojo_get32(p + V_MESSAGE_LENGTH);
+	uint32_t verdict = flags >> V_VERDICT_SHIFT & 3, text_length = flags >> V_TEXT_SHIFT & 255;
+	if ((flags & ~(uint32_t)V_KNOWN) || verdict > MOJO_VERDICT_BAD || text_length > MOJO_VERDICT_MAX ||
+	    message_length > MOJO_MESSAGE_MAX || length != MOJO_VERSION_FIXED_BYTES + message_length + text_length)
+		return -EUCLEAN;
+	*ret = (struct mojo_version_value){
+		.time_ns = (int64_t)mojo_get64(p + V_TIME),
+		.unpublished = flags & V_UNPUBLISHED,
+		.settled = flags & V_SETTLED,
+		.verdict = (enum mojo_verdict)verdict,
+		.message = p + MOJO_VERSION_FIXED_BYTES,
+		.message_length = message_length,
+		.text = p + MOJO_VERSION_FIXED_BYTES + message_length,
+		.text_length = text_length,
+	};
+	memcpy(ret->root, p + V_ROOT, MOJO_REF_BYTES);
 	return 0;
 }
 

@@ -206,27 +206,33 @@ int mojo_group_verify(const uint8_t *p, uint32_t page_size, const struct mojo_gr
 /* ---- records -------------------------------------------------------------------------------- */
 
 enum mojo_record_type {
-	MOJO_RECORD_EPOCH = 1,  /* previous epoch: the log goes on in a new one after an opening */
-	MOJO_RECORD_PAGES = 2,  /* version, bucket, first page, count, a checksum each; data blocks follow in order */
-	MOJO_RECORD_INODE = 3,  /* bucket, attributes: makes it if absent */
-	MOJO_RECORD_LINK = 4,   /* directory, cookie, child, mode, name */
-	MOJO_RECORD_UNLINK = 5, /* directory, cookie */
-	MOJO_RECORD_REMOVE = 6, /* bucket: inode and pages are gone */
-	MOJO_RECORD_CLEAR = 7,  /* bucket, first page, count: those pages are gone */
-	MOJO_RECORD_COMMIT = 8, /* version frozen, time, message */
-	MOJO_RECORD_DROP = 9,   /* version forgotten */
-	MOJO_RECORD_BLOBS = 10, /* generation, blocks: data blocks belong to a checkpoint */
-	/* Numbers kept for what is to come: publish, name, restore, clone range. */
-	MOJO_RECORD_PUBLISH = 11,
+	MOJO_RECORD_EPOCH = 1,    /* previous epoch: the log goes on in a new one after an opening */
+	MOJO_RECORD_PAGES = 2,    /* version, bucket, first page, count, a checksum each; data blocks follow in order */
+	MOJO_RECORD_INODE = 3,    /* bucket, attributes: makes it if absent */
+	MOJO_RECORD_LINK = 4,     /* directory, cookie, child, mode, name */
+	MOJO_RECORD_UNLINK = 5,   /* directory, cookie */
+	MOJO_RECORD_REMOVE = 6,   /* bucket: inode and pages are gone */
+	MOJO_RECORD_CLEAR = 7,    /* bucket, first page, count: those pages are gone */
+	MOJO_RECORD_COMMIT = 8,   /* version frozen, time, message */
+	MOJO_RECORD_DROP = 9,     /* version forgotten */
+	MOJO_RECORD_BLOBS = 10,   /* generation, blocks: data blocks belong to a checkpoint */
+	MOJO_RECORD_PUBLISH = 11, /* the unpublished version becomes an ordinary frozen one */
+	/* Numbers kept for what is to come: name, restore, clone range. */
 	MOJO_RECORD_NAME = 12,
 	MOJO_RECORD_RESTORE = 13,
 	MOJO_RECORD_CLONE = 14,
+	MOJO_RECORD_VERDICT = 15, /* version, verdict, text: what a look at its content gave */
 };
 
-#define MOJO_RECORD_HEADER_BYTES 8u /* type 16, reserved 16, payload length 32 */
+#define MOJO_RECORD_HEADER_BYTES 8u /* type 16, flags 16, payload length 32 */
+
+/* Flags of a record. On INODE, UNLINK, REMOVE, CLEAR: of the unpublished version, not the active one. On COMMIT: the
+ * version stays unpublished. On other records it means nothing and is refused. */
+#define MOJO_RECORD_UNPUBLISHED 1u
 
 struct mojo_record {
 	uint16_t type;
+	uint16_t flags;
 	uint32_t length;
 	const uint8_t *payload;
 };
@@ -259,6 +265,39 @@ struct mojo_record_commit {
 	uint32_t message_length;
 };
 int mojo_record_commit_decode(const struct mojo_record *record, struct mojo_record_commit *ret);
+
+#define MOJO_VERDICT_FIXED_BYTES 8u /* version, verdict; then the text */
+struct mojo_record_verdict {
+	uint32_t version;
+	enum mojo_verdict verdict;
+	const uint8_t *text;
+	uint32_t text_length;
+};
+int mojo_record_verdict_decode(const struct mojo_record *record, struct mojo_record_verdict *ret);
+
+/* ---- values of the versions tree ------------------------------------------------------------ */
+
+/*
+ * reference (24), time (64), flags (32), message length (32), message, text of the verdict
+ * Flags: bit 0 unpublished, bit 1 settled, bits 2..3 verdict, bits 8..15 length of its text.
+ */
+#define MOJO_VERSION_FIXED_BYTES 40u
+#define MOJO_VERSION_BYTES_MAX   (MOJO_VERSION_FIXED_BYTES + MOJO_MESSAGE_MAX + MOJO_VERDICT_MAX)
+
+struct mojo_version_value {
+	uint8_t root[MOJO_REF_BYTES]; /* of the main tree; not null */
+	int64_t time_ns;
+	bool unpublished; /* frozen, and not published yet */
+	bool settled;     /* changed after it was frozen: it may lack what versions below and above it share */
+	enum mojo_verdict verdict;
+	const uint8_t *message; /* borrowed from the bytes it was decoded from */
+	uint32_t message_length;
+	const uint8_t *text; /* of the verdict; borrowed */
+	uint32_t text_length;
+};
+/* @p: room for MOJO_VERSION_BYTES_MAX. Returns the length. */
+uint32_t mojo_version_encode(uint8_t *p, const struct mojo_version_value *value);
+int mojo_version_decode(const uint8_t *p, size_t length, struct mojo_version_value *ret);
 
 /* ---- inodes --------------------------------------------------------------------------------- */
 

@@ -50,9 +50,9 @@ int mojo_log_fail(struct mojo_log *log, int error, const char *what)
 
 /* ---- the open batch ------------------------------------------------------------------------- */
 
-static uint32_t hash_of(uint32_t bucket, uint64_t page)
+static uint32_t hash_of(uint32_t version, uint32_t bucket, uint64_t page)
 {
-	uint64_t h = ((uint64_t)bucket << 32 | (uint32_t)page) * 0x9e3779b97f4a7c15ull;
+	uint64_t h = (((uint64_t)bucket << 32 | (uint32_t)page) + version) * 0x9e3779b97f4a7c15ull;
 	return (uint32_t)(h >> 40) % MOJO_LOG_HASH;
 }
 
@@ -62,14 +62,20 @@ static void note_change(struct mojo_log *log)
 		log->opened_ns = log->chunks->io->ops->now_ns(log->chunks->io);
 }
 
-void mojo_log_record(struct mojo_log *log, enum mojo_record_type type, const void *a, uint32_t a_length, const void *b,
-		     uint32_t b_length)
+/* A version that is not the active one can only be the unpublished one. */
+static uint16_t flags_of(const struct mojo_log *log, uint32_t version)
+{
+	return version == log->version ? 0 : MOJO_RECORD_UNPUBLISHED;
+}
+
+void mojo_log_record(struct mojo_log *log, uint32_t version, enum mojo_record_type type, const void *a,
+		     uint32_t a_length, const void *b, uint32_t b_length)
 {
 	uint32_t bytes = MOJO_RECORD_HEADER_BYTES + a_length + b_length;
 	assert(bytes <= log->record_capacity - log->record_bytes);
 	uint8_t *p = log->records + log->record_bytes;
 	mojo_put16(p, type);
-	mojo_put16(p + 2, 0);
+	mojo_put16(p + 2, flags_of(log, version));
 	mojo_put32(p + 4, a_length + b_length);
 	memcpy(p + MOJO_RECORD_HEADER_BYTES, a, a_length);
 	if (b_length)
@@ -79,19 +85,20 @@ void mojo_log_record(struct mojo_log *log, enum mojo_record_type type, const voi
 	note_change(log);
 }
 
-static uint32_t inode_place(const uint32_t *set, uint32_t capacity, uint32_t bucket)
+static uint32_t inode_place(const uint64_t *set, uint32_t capacity, uint64_t item)
 {
-	uint32_t at = bucket * 0x9e3779b1u & (capacity - 1);
-	while (set[at] && set[at] != bucket)
+	uint32_t at = ((uint32_t)item + (uint32_t)(item >> 32)) * 0x9e3779b1u & (capacity - 1);
+	while (set[at] && set[at] != item)
 		at = (at + 1) & (capacity - 1);
 	return at;
 }
 
-int mojo_log_inode(struct mojo_log *log, uint32_t bucket)
+int mojo_log_inode(struct mojo_log *log, uint32_t version, uint32_t bucket)
 {
+	uint64_t item = (uint64_t)version << 32 | bucket;
 	if (log->inode_count * 2 >= log->inode_capacity) {
 		uint32_t capacity = log->inode_capacity ? log->inode_capacity * 2 : 64;
-		uint32_t *set = calloc(capacity, sizeof(*set));
+		uint64_t *set = calloc(capacity, sizeof(*set));
 		if (!set)
 			return -ENOMEM;
 		for (uint32_t i = 0; i < log->inode_capacity; i++)
@@ -101,24 +108,24 @@ int mojo_log_inode(struct mojo_log *log, uint32_t bucket)
 		log->inodes = set;
 		log->inode_capacity = capacity;
 	}
-	uint32_t *at = &log->inodes[inode_place(log->inodes, log->inode_capacity, bucket)];
+	uint64_t *at = &log->inodes[inode_place(log->inodes, log->inode_capacity, item)];
 	if (!*at) {
-		*at = bucket;
+		*at = item;
 		log->inode_count++;
 	}
 	note_change(log);
 	return 0;
 }
 
-uint8_t *mojo_log_find(const struct mojo_log *log, uint32_t bucket, uint64_t page)
+uint8_t *mojo_log_find(const struct mojo_log *log, uint32_t version, uint32_t bucket, uint64_t page)
 {
-	struct mojo_log_page *p = log->hash[hash_of(bucket, page)];
-	while (p && (p->bucket != bucket || p->page != page))
+	struct mojo_log_page *p = log->hash[hash_of(version, bucket, page)];
+	while (p && (p->bucket != bucket || p->page != page || p->version != version))
 		p = p->hash_next;
 	return p ? p->data : NULL;
 }
 
-int mojo_log_add(struct mojo_log *log, uint32_t bucket, uint32_t page, uint8_t **ret_data)
+int mojo_log_add(struct mojo_log *log, uint32_t version, uint32_t bucket, uint32_t page, uint8_t **ret_data)
 {
 	if (log->page_count == log->page_capacity) {
 		uint32_t capacity = log->page_capacity ? log->page_capacity * 2 : 64;
@@ -131,9 +138,10 @@ int mojo_log_add(struct mojo_log *log, uint32_t bucket, uint32_t page, uint8_t *
 	struct mojo_log_page *p = malloc(sizeof(*p) + log->block_bytes);
 	if (!p)
 		return -ENOMEM;
+	p->version = version;
 	p->bucket = bucket;
 	p->page = page;
-	struct mojo_log_page **at = &log->hash[hash_of(bucket, page)];
+	struct mojo_log_page **at = &log->hash[hash_of(version, bucket, page)];
 	p->hash_next = *at;
 	*at = p;
 	log->pages[log->page_count++] = p;
@@ -151,18 +159,20 @@ const uint8_t *mojo_log_flight(const struct mojo_log *log, uint64_t address)
 
 static void unhash(struct mojo_log *log, struct mojo_log_page *p)
 {
-	struct mojo_log_page **at = &log->hash[hash_of(p->bucket, p->page)];
+	struct mojo_log_page **at = &log->hash[hash_of(p->version, p->bucket, p->page)];
 	while (*at != p)
 		at = &(*at)->hash_next;
 	*at = p->hash_next;
 }
 
-void mojo_log_forget(struct mojo_log *log, uint32_t bucket, uint64_t first, uint64_t count)
+/* Pages leave: those of @version, and of @bucket unless it is 0, in [first, first + count). */
+static void forget(struct mojo_log *log, uint32_t version, uint32_t bucket, uint64_t first, uint64_t count)
 {
 	uint32_t kept = 0;
 	for (uint32_t i = 0; i < log->page_count; i++) {
 		struct mojo_log_page *p = log->pages[i];
-		if (p->bucket == bucket && p->page >= first && p->page - first < count) {
+		if (p->version == version && (!bucket || p->bucket == bucket) && p->page >= first &&
+		    p->page - first < count) {
 			unhash(log, p);
 			free(p);
 		} else {
@@ -172,12 +182,22 @@ void mojo_log_forget(struct mojo_log *log, uint32_t bucket, uint64_t first, uint
 	log->page_count = kept;
 }
 
-uint64_t mojo_log_waiting(const struct mojo_log *log, uint32_t bucket, uint64_t first)
+void mojo_log_forget(struct mojo_log *log, uint32_t version, uint32_t bucket, uint64_t first, uint64_t count)
+{
+	forget(log, version, bucket, first, count);
+}
+
+void mojo_log_forget_version(struct mojo_log *log, uint32_t version)
+{
+	forget(log, version, 0, 0, UINT64_MAX);
+}
+
+uint64_t mojo_log_waiting(const struct mojo_log *log, uint32_t version, uint32_t bucket, uint64_t first)
 {
 	uint64_t lowest = UINT64_MAX;
 	for (uint32_t i = 0; i < log->page_count; i++) {
 		const struct mojo_log_page *p = log->pages[i];
-		if (p->bucket == bucket && p->page >= first && p->page < lowest)
+		if (p->version == version && p->bucket == bucket && p->page >= first && p->page < lowest)
 			lowest = p->page;
 	}
 	return lowest;
@@ -311,6 +331,8 @@ int mojo_log_reserve(struct mojo_log *log, uint32_t blocks, uint64_t *ret_addres
 static int compare_pages(const void *a, const void *b)
 {
 	const struct mojo_log_page *x = *(struct mojo_log_page *const *)a, *y = *(struct mojo_log_page *const *)b;
+	if (x->version != y->version)
+		return x->version < y->version ? -1 : 1;
 	if (x->bucket != y->bucket)
 		return x->bucket < y->bucket ? -1 : 1;
 	return x->page < y->page ? -1 : x->page > y->page;
@@ -319,30 +341,23 @@ static int compare_pages(const void *a, const void *b)
 static uint32_t run_length(struct mojo_log_page **pages, uint32_t count)
 {
 	uint32_t n = 1;
-	while (n < count && pages[n]->bucket == pages[0]->bucket && pages[n]->page == pages[0]->page + n)
+	while (n < count && pages[n]->version == pages[0]->version && pages[n]->bucket == pages[0]->bucket &&
+	       pages[n]->page == pages[0]->page + n)
 		n++;
 	return n;
 }
 
-struct closing {
-	enum mojo_record_type type;
-	const void *payload;
-	uint32_t length;
-	int (*apply)(void *arg);
-	void *arg;
-};
-
-static uint8_t *put_record(uint8_t *p, enum mojo_record_type type, uint32_t length)
+static uint8_t *put_record(uint8_t *p, enum mojo_record_type type, uint16_t flags, uint32_t length)
 {
 	mojo_put16(p, type);
-	mojo_put16(p + 2, 0);
+	mojo_put16(p + 2, flags);
 	mojo_put32(p + 4, length);
 	return p + MOJO_RECORD_HEADER_BYTES;
 }
 
 /* Turns the open batch into a group in memory: header blocks in *ret_header (owned by the caller), pages in
  * log->flight. The index is told. */
-static int seal(struct mojo_log *log, bool end, const struct closing *closing, uint8_t **ret_header,
+static int seal(struct mojo_log *log, bool end, const struct mojo_log_closing *closing, uint8_t **ret_header,
 		struct mojo_group *ret_group)
 {
 	uint32_t count = log->page_count;
@@ -376,7 +391,7 @@ static int seal(struct mojo_log *log, bool end, const struct closing *closing, u
 	};
 	uint8_t *p = header + MOJO_GROUP_HEADER_BYTES;
 	if (log->announce) {
-		p = put_record(p, MOJO_RECORD_EPOCH, 8);
+		p = put_record(p, MOJO_RECORD_EPOCH, 0, 8);
 		mojo_put64(p, log->previous_epoch);
 		p += 8;
 		group.record_count++;
@@ -388,23 +403,24 @@ static int seal(struct mojo_log *log, bool end, const struct closing *closing, u
 		if (!log->inodes[i])
 			continue;
 		uint8_t *payload = p + MOJO_RECORD_HEADER_BYTES;
-		err = log->hooks.inode(log->hooks.arg, log->inodes[i], payload + 4);
+		uint32_t version = (uint32_t)(log->inodes[i] >> 32), bucket = (uint32_t)log->inodes[i];
+		err = log->hooks.inode(log->hooks.arg, version, bucket, payload + 4);
 		if (err == -ENOENT) {
 			err = 0;
 			continue;
 		}
 		if (err)
 			goto fail;
-		put_record(p, MOJO_RECORD_INODE, 4 + MOJO_INODE_BYTES);
-		mojo_put32(payload, log->inodes[i]);
+		put_record(p, MOJO_RECORD_INODE, flags_of(log, version), 4 + MOJO_INODE_BYTES);
+		mojo_put32(payload, bucket);
 		p = payload + 4 + MOJO_INODE_BYTES;
 		group.record_count++;
 	}
 	for (uint32_t i = 0; i < count;) {
 		uint32_t n = run_length(log->pages + i, count - i);
 		const struct mojo_log_page *first = log->pages[i];
-		p = put_record(p, MOJO_RECORD_PAGES, MOJO_PAGES_FIXED_BYTES + 4 * n);
-		mojo_put32(p, log->version);
+		p = put_record(p, MOJO_RECORD_PAGES, 0, MOJO_PAGES_FIXED_BYTES + 4 * n);
+		mojo_put32(p, first->version);
 		mojo_put32(p + 4, first->bucket);
 		mojo_put32(p + 8, first->page);
 		mojo_put32(p + 12, n);
@@ -414,15 +430,15 @@ static int seal(struct mojo_log *log, bool end, const struct closing *closing, u
 						     first->page + k);
 			mojo_put32(p, sums[k]);
 		}
-		err = log->hooks.pages(log->hooks.arg, first->bucket, first->page, n, address + header_blocks + i,
-				       sums);
+		err = log->hooks.pages(log->hooks.arg, first->version, first->bucket, first->page, n,
+				       address + header_blocks + i, sums);
 		if (err)
 			goto fail;
 		group.record_count++;
 		i += n;
 	}
 	if (closing) {
-		p = put_record(p, closing->type, closing->length);
+		p = put_record(p, closing->type, closing->flags, closing->length);
 		memcpy(p, closing->payload, closing->length);
 		p += closing->length;
 		group.record_count++;
@@ -461,7 +477,7 @@ fail:
 }
 
 /* [unlocks] Writes out what the open batch holds; ends and flushes the batch if @end. */
-static int emit(struct mojo_log *log, bool end, const struct closing *closing)
+static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *closing)
 {
 	assert(!log->busy);
 	if (log->failed)
@@ -571,10 +587,8 @@ int mojo_log_sync(struct mojo_log *log)
 	return 0;
 }
 
-int mojo_log_close(struct mojo_log *log, enum mojo_record_type type, const void *payload, uint32_t length,
-		   int (*apply)(void *arg), void *arg)
+int mojo_log_close(struct mojo_log *log, bool end, const struct mojo_log_closing *closing)
 {
-	struct closing closing = { type, payload, length, apply, arg };
 	mojo_log_wait(log);
-	return emit(log, true, &closing);
+	return emit(log, end, closing);
 }

@@ -14,6 +14,9 @@
  * ends with a group that says so, followed by one flush; it counts whole or not at all. Whoever needs
  * durability while another is flushing waits and shares the next flush.
  *
+ * Pages and inodes are of the active version, or of the unpublished one below it, which is being settled; the same
+ * bucket and page may wait for both.
+ *
  * Order within a group: records, then inodes, then pages, then the closing record (a commit). Records of
  * one operation are never divided between batches, because only mojo_log_room(), mojo_log_sync() and
  * mojo_log_close() let go of the store's lock.
@@ -34,6 +37,7 @@
 #define MOJO_LOG_OPERATION_BYTES  8192u        /* of records that one operation writes, at most */
 
 struct mojo_log_page {
+	uint32_t version;
 	uint32_t bucket;
 	uint32_t page;
 	struct mojo_log_page *hash_next;
@@ -42,10 +46,10 @@ struct mojo_log_page {
 
 /* What the log asks of the layers above it. All are called with the lock held. */
 struct mojo_log_hooks {
-	/* The inode of @bucket as it now is, encoded; -ENOENT if it is gone. */
-	int (*inode)(void *arg, uint32_t bucket, uint8_t *ret_bytes);
-	/* @count pages from @first on lie at @address and so on: the index is to say so. */
-	int (*pages)(void *arg, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
+	/* The inode of @bucket as it now is in @version, encoded; -ENOENT if it, or the version, is gone. */
+	int (*inode)(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret_bytes);
+	/* @count pages from @first on lie at @address and so on: the index of @version is to say so. */
+	int (*pages)(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
 		     const uint32_t *checksums);
 	/* Blocks that no index refers to: headers, and the end of a chunk that is left unused. */
 	void (*dead)(void *arg, uint64_t address, uint64_t count);
@@ -85,7 +89,7 @@ struct mojo_log {
 	uint32_t page_count, page_capacity;
 	uint8_t *records;
 	uint32_t record_bytes, record_capacity, record_count;
-	uint32_t *inodes; /* set of buckets, open addressing, 0 = free */
+	uint64_t *inodes; /* set of version << 32 | bucket, open addressing, 0 = free */
 	uint32_t inode_count, inode_capacity;
 
 	bool busy;               /* a group is in flight */
@@ -107,34 +111,45 @@ void mojo_log_free(struct mojo_log *log);
  * @batch_bytes: size at which the batch goes out. @reserve: blocks that must be left over for a checkpoint. */
 int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint64_t reserve);
 
-/* mojo_log_record - append a record; @a and @b are parts of its payload. Cannot fail after room. */
-void mojo_log_record(struct mojo_log *log, enum mojo_record_type type, const void *a, uint32_t a_length, const void *b,
-		     uint32_t b_length);
-/* mojo_log_inode - the inode of @bucket changed: it goes out with the next group. -ENOMEM. */
-int mojo_log_inode(struct mojo_log *log, uint32_t bucket);
+/* mojo_log_record - append a record about @version (which says whether it is flagged; of records that cannot be, give
+ * the active one); @a and @b are parts of its payload. Cannot fail after room. */
+void mojo_log_record(struct mojo_log *log, uint32_t version, enum mojo_record_type type, const void *a,
+		     uint32_t a_length, const void *b, uint32_t b_length);
+/* mojo_log_inode - the inode of @bucket changed in @version: it goes out with the next group. -ENOMEM. */
+int mojo_log_inode(struct mojo_log *log, uint32_t version, uint32_t bucket);
 
-/* mojo_log_find - content of a page that waits in the open batch, or NULL. */
-uint8_t *mojo_log_find(const struct mojo_log *log, uint32_t bucket, uint64_t page);
+/* mojo_log_find - content of a page of @version that waits in the open batch, or NULL. */
+uint8_t *mojo_log_find(const struct mojo_log *log, uint32_t version, uint32_t bucket, uint64_t page);
 /* mojo_log_add - a place for the content of a page that is not in the open batch, uninitialised. -ENOMEM. */
-int mojo_log_add(struct mojo_log *log, uint32_t bucket, uint32_t page, uint8_t **ret_data);
+int mojo_log_add(struct mojo_log *log, uint32_t version, uint32_t bucket, uint32_t page, uint8_t **ret_data);
 /* mojo_log_flight - content of the block at @address if it is being written just now, or NULL. */
 const uint8_t *mojo_log_flight(const struct mojo_log *log, uint64_t address);
-/* mojo_log_forget - pages [first, first + count) of @bucket leave the open batch. */
-void mojo_log_forget(struct mojo_log *log, uint32_t bucket, uint64_t first, uint64_t count);
-/* mojo_log_waiting - lowest page of @bucket >= @first in the open batch, or UINT64_MAX. */
-uint64_t mojo_log_waiting(const struct mojo_log *log, uint32_t bucket, uint64_t first);
+/* mojo_log_forget - pages [first, first + count) of @bucket in @version leave the open batch. */
+void mojo_log_forget(struct mojo_log *log, uint32_t version, uint32_t bucket, uint64_t first, uint64_t count);
+/* mojo_log_forget_version - all pages of @version leave the open batch: it is going to be dropped. */
+void mojo_log_forget_version(struct mojo_log *log, uint32_t version);
+/* mojo_log_waiting - lowest page of @bucket in @version >= @first in the open batch, or UINT64_MAX. */
+uint64_t mojo_log_waiting(const struct mojo_log *log, uint32_t version, uint32_t bucket, uint64_t first);
 
 bool mojo_log_is_empty(const struct mojo_log *log);
 
 /* mojo_log_sync - [unlocks] all that was recorded before the call is durable on return of 0. */
 int mojo_log_sync(struct mojo_log *log);
 
-/*
- * mojo_log_close - [unlocks] end the batch with a closing record. @apply is called under the lock, after
- * the pages of the batch were given addresses and before anything else can change. Durable on return.
- */
-int mojo_log_close(struct mojo_log *log, enum mojo_record_type type, const void *payload, uint32_t length,
-		   int (*apply)(void *arg), void *arg);
+/* A record with which a group closes. @apply is called under the lock, after the pages of the group were given addresses
+ * and before anything else can change. */
+struct mojo_log_closing {
+	enum mojo_record_type type;
+	uint16_t flags;
+	const void *payload; /* borrowed */
+	uint32_t length;
+	int (*apply)(void *arg);
+	void *arg;
+};
+
+/* mojo_log_close - [unlocks] write the open batch out with a closing record. @end: the batch ends with it, and it is
+ * durable on return; otherwise the batch goes on behind it. */
+int mojo_log_close(struct mojo_log *log, bool end, const struct mojo_log_closing *closing);
 
 /* mojo_log_wait - [unlocks] until nothing is in flight. */
 void mojo_log_wait(struct mojo_log *log);

@@ -7,6 +7,7 @@
 
 #include "bucket.h"
 #include "checksum.h"
+#include "version.h"
 
 #define ENTRY_KEY_BYTES   13u
 #define ENTRY_FIXED_BYTES 8u /* child, mode; then the name */
@@ -32,83 +33,84 @@ int mojo_inode_get(const struct mojo_tree *tree, uint32_t bucket, struct mojo_in
 	return mojo_inode_decode(cell.value, cell.value_length, bucket, ret_inode);
 }
 
-int mojo_inode_put(struct mojo_store *store, const struct mojo_inode *inode)
+int mojo_inode_put(struct mojo_store *store, struct mojo_tree *tree, const struct mojo_inode *inode)
 {
 	uint8_t key[MOJO_KEY_BYTES_MAX], bytes[MOJO_INODE_BYTES];
 	uint32_t bucket = inode->attr.bucket;
 	struct mojo_inode old;
-	int err = mojo_inode_get(&store->main, bucket, &old);
+	int err = mojo_inode_get(tree, bucket, &old);
 	bool is_new = err == -ENOENT;
 	if (err && !is_new)
 		return err;
 	mojo_inode_encode(bytes, inode);
-	err = mojo_tree_put(&store->main, key, bucket_key(key, MOJO_KEY_INODE, bucket), bytes, sizeof(bytes));
+	err = mojo_tree_put(tree, key, bucket_key(key, MOJO_KEY_INODE, bucket), bytes, sizeof(bytes));
 	if (err)
 		return err;
 	bool orphan = inode->attr.nlink == 0, was_orphan = !is_new && old.attr.nlink == 0;
 	/* What is counted has a name. */
 	bool counts = !orphan, counted = !is_new && !was_orphan;
-	if (counts != counted)
+	if (tree == &store->main && counts != counted)
 		*(S_ISDIR(inode->attr.mode) ? &store->directories : &store->files) += counts ? 1 : UINT64_MAX;
 	if (orphan && !was_orphan)
-		err = mojo_tree_put(&store->main, key, bucket_key(key, MOJO_KEY_ORPHAN, bucket), bytes, 0);
+		err = mojo_tree_put(tree, key, bucket_key(key, MOJO_KEY_ORPHAN, bucket), bytes, 0);
 	else if (!orphan && was_orphan)
-		err = mojo_tree_delete(&store->main, key, bucket_key(key, MOJO_KEY_ORPHAN, bucket));
+		err = mojo_tree_delete(tree, key, bucket_key(key, MOJO_KEY_ORPHAN, bucket));
 	return err;
 }
 
-int mojo_inode_update(struct mojo_store *store, const struct mojo_inode *inode)
+int mojo_inode_update(struct mojo_store *store, struct mojo_tree *tree, const struct mojo_inode *inode)
 {
-	int err = mojo_log_inode(&store->log, inode->attr.bucket);
-	return err ? err : mojo_inode_put(store, inode);
+	int err = mojo_log_inode(&store->log, tree->version, inode->attr.bucket);
+	return err ? err : mojo_inode_put(store, tree, inode);
 }
 
-int mojo_apply_inode(struct mojo_store *store, uint32_t bucket, const uint8_t *bytes, size_t length)
+int mojo_apply_inode(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket, const uint8_t *bytes,
+		     size_t length)
 {
 	struct mojo_inode inode, old;
 	int err = mojo_inode_decode(bytes, length, bucket, &inode);
 	if (err)
 		return err;
 	/* How many pages there are follows from the records of pages, not from what was so when this was written. */
-	err = mojo_inode_get(&store->main, bucket, &old);
+	err = mojo_inode_get(tree, bucket, &old);
 	if (err && err != -ENOENT)
 		return err;
 	inode.attr.pages = err ? 0 : old.attr.pages;
-	if (bucket >= store->next_bucket)
+	if (tree == &store->main && bucket >= store->next_bucket)
 		store->next_bucket = bucket < MOJO_BUCKET_MAX ? bucket + 1 : MOJO_ROOT_BUCKET + 1;
-	return mojo_inode_put(store, &inode);
+	return mojo_inode_put(store, tree, &inode);
 }
 
-int mojo_apply_remove(struct mojo_store *store, uint32_t bucket)
+int mojo_apply_remove(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket)
 {
 	uint8_t key[MOJO_KEY_BYTES_MAX];
 	struct mojo_inode inode;
-	int err = mojo_inode_get(&store->main, bucket, &inode);
+	int err = mojo_inode_get(tree, bucket, &inode);
 	if (err)
 		return err;
-	struct mojo_slotmap map = mojo_map_of(store, &store->main);
+	struct mojo_slotmap map = mojo_map_of(store, tree);
 	uint64_t removed;
 	err = mojo_slotmap_clear(&map, bucket, 0, UINT64_MAX, &removed);
 	if (!err)
-		err = mojo_tree_delete(&store->main, key, bucket_key(key, MOJO_KEY_INODE, bucket));
+		err = mojo_tree_delete(tree, key, bucket_key(key, MOJO_KEY_INODE, bucket));
 	if (!err && inode.attr.nlink == 0)
-		err = mojo_tree_delete(&store->main, key, bucket_key(key, MOJO_KEY_ORPHAN, bucket));
+		err = mojo_tree_delete(tree, key, bucket_key(key, MOJO_KEY_ORPHAN, bucket));
 	if (err)
 		return err;
-	if (inode.attr.nlink)
+	if (inode.attr.nlink && tree == &store->main)
 		--*(S_ISDIR(inode.attr.mode) ? &store->directories : &store->files);
 	return 0;
 }
 
-int mojo_remove_bucket(struct mojo_store *store, uint32_t bucket)
+int mojo_remove_bucket(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket)
 {
 	uint8_t payload[4];
-	mojo_log_forget(&store->log, bucket, 0, UINT64_MAX);
-	int err = mojo_apply_remove(store, bucket);
+	mojo_log_forget(&store->log, tree->version, bucket, 0, UINT64_MAX);
+	int err = mojo_apply_remove(store, tree, bucket);
 	if (err)
 		return mojo_poison(store, err, "removing a file");
 	mojo_put32(payload, bucket);
-	mojo_log_record(&store->log, MOJO_RECORD_REMOVE, payload, sizeof(payload), NULL, 0);
+	mojo_log_record(&store->log, tree->version, MOJO_RECORD_REMOVE, payload, sizeof(payload), NULL, 0);
 	return 0;
 }
 
@@ -139,7 +141,7 @@ int mojo_remove_orphans(struct mojo_store *store)
 		if (!err)
 			err = first_orphan(store, &bucket); /* the lock was let go of */
 		if (!err)
-			err = mojo_remove_bucket(store, bucket);
+			err = mojo_remove_bucket(store, &store->main, bucket);
 		if (err)
 			return err == -ENOENT ? 0 : err;
 	}
@@ -231,11 +233,11 @@ int mojo_apply_link(struct mojo_store *store, const struct mojo_record_link *lin
 	return mojo_tree_put(&store->main, key, sizeof(key), value, ENTRY_FIXED_BYTES + link->name_length);
 }
 
-int mojo_apply_unlink(struct mojo_store *store, uint32_t dir, uint64_t cookie)
+int mojo_apply_unlink(struct mojo_tree *tree, uint32_t dir, uint64_t cookie)
 {
 	uint8_t key[ENTRY_KEY_BYTES];
 	entry_key(key, dir, cookie);
-	return mojo_tree_delete(&store->main, key, sizeof(key));
+	return mojo_tree_delete(tree, key, sizeof(key));
 }
 
 static int link_entry(struct mojo_store *store, uint32_t dir, uint64_t cookie, uint32_t child, uint32_t mode,
@@ -258,19 +260,19 @@ static int link_entry(struct mojo_store *store, uint32_t dir, uint64_t cookie, u
 	mojo_put64(fixed + 8, cookie);
 	mojo_put32(fixed + 16, mode);
 	mojo_put32(fixed + 20, link.name_length);
-	mojo_log_record(&store->log, MOJO_RECORD_LINK, fixed, sizeof(fixed), name, link.name_length);
+	mojo_log_record(&store->log, store->active, MOJO_RECORD_LINK, fixed, sizeof(fixed), name, link.name_length);
 	return 0;
 }
 
-static int unlink_entry(struct mojo_store *store, uint32_t dir, uint64_t cookie)
+static int unlink_entry(struct mojo_store *store, struct mojo_tree *tree, uint32_t dir, uint64_t cookie)
 {
 	uint8_t payload[12];
-	int err = mojo_apply_unlink(store, dir, cookie);
+	int err = mojo_apply_unlink(tree, dir, cookie);
 	if (err)
 		return err;
 	mojo_put32(payload, dir);
 	mojo_put64(payload + 4, cookie);
-	mojo_log_record(&store->log, MOJO_RECORD_UNLINK, payload, sizeof(payload), NULL, 0);
+	mojo_log_record(&store->log, tree->version, MOJO_RECORD_UNLINK, payload, sizeof(payload), NULL, 0);
 	return 0;
 }
 
@@ -467,7 +469,7 @@ int mojo_release(struct mojo_store *store, uint32_t bucket)
 			/* Somebody may have been quicker while the lock was away. */
 			if (!err && !mojo_holds_has(&store->holds, bucket) &&
 			    mojo_inode_get(&store->main, bucket, &inode) == 0 && inode.attr.nlink == 0)
-				err = mojo_remove_bucket(store, bucket);
+				err = mojo_remove_bucket(store, &store->main, bucket);
 		}
 	}
 	pthread_mutex_unlock(&store->mu);
@@ -533,13 +535,13 @@ static int make(struct mojo_store *store, uint32_t dir, const char *name, const 
 	inode.attr.parent = dir;
 	inode.attr.atime_ns = inode.attr.mtime_ns = inode.attr.ctime_ns = inode.attr.btime_ns = now;
 	touch_dir(&parent, now, 1, is_dir);
-	err = mojo_inode_update(store, &inode);
+	err = mojo_inode_update(store, &store->main, &inode);
 	if (!err)
 		err = link_entry(store, dir, inode.cookie, inode.attr.bucket, given->mode, name);
 	if (!err)
-		err = mojo_inode_update(store, &parent);
+		err = mojo_inode_update(store, &store->main, &parent);
 	if (!err && target)
-		err = mojo_bucket_put(store, inode.attr.bucket, 0, target, strlen(target));
+		err = mojo_bucket_put(store, &store->main, inode.attr.bucket, 0, target, strlen(target));
 	if (!err)
 		err = mojo_inode_get(&store->main, inode.attr.bucket, &inode);
 	if (err)
@@ -608,18 +610,18 @@ int mojo_readlink(struct mojo_store *store, uint32_t version, uint32_t bucket, c
 }
 
 /* The bucket loses its name. [begin was called] */
-static int drop_name(struct mojo_store *store, struct mojo_inode *inode, int64_t now)
+static int drop_name(struct mojo_store *store, struct mojo_tree *tree, struct mojo_inode *inode, int64_t now)
 {
 	inode->attr.nlink = 0;
 	inode->attr.parent = 0;
 	inode->cookie = 0;
 	inode->attr.ctime_ns = now;
-	if (mojo_holds_has(&store->holds, inode->attr.bucket))
-		return mojo_inode_update(store, inode);
-	return mojo_remove_bucket(store, inode->attr.bucket);
+	if (tree == &store->main && mojo_holds_has(&store->holds, inode->attr.bucket))
+		return mojo_inode_update(store, tree, inode);
+	return mojo_remove_bucket(store, tree, inode->attr.bucket);
 }
 
-static int remove_name(struct mojo_store *store, uint32_t dir, const char *name, bool want_dir)
+static int remove_name(struct mojo_store *store, struct mojo_tree *tree, uint32_t dir, const char *name, bool want_dir)
 {
 	struct mojo_inode parent, inode;
 	struct mojo_cell cell;
@@ -627,11 +629,11 @@ static int remove_name(struct mojo_store *store, uint32_t dir, const char *name,
 	size_t length = strlen(name);
 	int err = mojo_name_check(name, length);
 	if (!err)
-		err = get_dir(&store->main, dir, &parent);
+		err = get_dir(tree, dir, &parent);
 	if (!err)
-		err = find_entry(&store->main, dir, name, length, &cell, &entry, NULL);
+		err = find_entry(tree, dir, name, length, &cell, &entry, NULL);
 	if (!err)
-		err = mojo_inode_get(&store->main, entry.child, &inode);
+		err = mojo_inode_get(tree, entry.child, &inode);
 	if (err)
 		return err;
 	bool is_dir = S_ISDIR(inode.attr.mode);
@@ -643,22 +645,37 @@ static int remove_name(struct mojo_store *store, uint32_t dir, const char *name,
 		return -ENOTEMPTY;
 	int64_t now = mojo_now(store);
 	touch_dir(&parent, now, -1, is_dir ? -1 : 0);
-	err = unlink_entry(store, dir, entry.cookie);
+	err = unlink_entry(store, tree, dir, entry.cookie);
 	if (!err)
-		err = mojo_inode_update(store, &parent);
+		err = mojo_inode_update(store, tree, &parent);
 	if (!err)
-		err = drop_name(store, &inode, now);
+		err = drop_name(store, tree, &inode, now);
 	return err ? mojo_poison(store, err, "removing a name") : 0;
+}
+
+static int unlink_in(struct mojo_store *store, uint32_t version, uint32_t dir, const char *name)
+{
+	struct mojo_tree *tree;
+	pthread_mutex_lock(&store->mu);
+	int err = mojo_begin(store, 0, true);
+	if (!err)
+		err = mojo_settle_begin(store, version, &tree);
+	if (!err) {
+		err = remove_name(store, tree, dir, name, false);
+		mojo_settle_end(store, tree);
+	}
+	pthread_mutex_unlock(&store->mu);
+	return err;
 }
 
 int mojo_unlink(struct mojo_store *store, uint32_t dir, const char *name)
 {
-	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 0, true);
-	if (!err)
-		err = remove_name(store, dir, name, false);
-	pthread_mutex_unlock(&store->mu);
-	return err;
+	return unlink_in(store, MOJO_ACTIVE, dir, name);
+}
+
+int mojo_settle_unlink(struct mojo_store *store, uint32_t version, uint32_t dir, const char *name)
+{
+	return version == MOJO_ACTIVE ? -ENOENT : unlink_in(store, version, dir, name);
 }
 
 int mojo_rmdir(struct mojo_store *store, uint32_t dir, const char *name)
@@ -666,7 +683,7 @@ int mojo_rmdir(struct mojo_store *store, uint32_t dir, const char *name)
 	pthread_mutex_lock(&store->mu);
 	int err = mojo_begin(store, 0, true);
 	if (!err)
-		err = remove_name(store, dir, name, true);
+		err = remove_name(store, &store->main, dir, name, true);
 	pthread_mutex_unlock(&store->mu);
 	return err;
 }
@@ -729,17 +746,17 @@ static int adjust_dir(struct mojo_store *store, uint32_t bucket, int64_t now, in
 	if (err)
 		return err;
 	touch_dir(&dir, now, entries, subdirs);
-	return mojo_inode_update(store, &dir);
+	return mojo_inode_update(store, &store->main, &dir);
 }
 
 /* The bucket of @inode takes the place (dir, cookie, name) of @side, whose entry is not there now. */
-static int settle(struct mojo_store *store, struct mojo_inode *inode, const struct side *side, int64_t now)
+static int move_in(struct mojo_store *store, struct mojo_inode *inode, const struct side *side, int64_t now)
 {
 	inode->attr.parent = side->dir;
 	inode->cookie = side->cookie;
 	inode->attr.ctime_ns = now;
 	int err = link_entry(store, side->dir, side->cookie, inode->attr.bucket, inode->attr.mode, side->name);
-	return err ? err : mojo_inode_update(store, inode);
+	return err ? err : mojo_inode_update(store, &store->main, inode);
 }
 
 static int rename_checked(struct mojo_store *store, struct side *from, struct side *to, bool exchange)
@@ -747,14 +764,14 @@ static int rename_checked(struct mojo_store *store, struct side *from, struct si
 	int64_t now = mojo_now(store);
 	int from_dir = S_ISDIR(from->inode.attr.mode) ? 1 : 0;
 	int to_dir = to->exists && S_ISDIR(to->inode.attr.mode) ? 1 : 0;
-	int err = unlink_entry(store, from->dir, from->cookie);
+	int err = unlink_entry(store, &store->main, from->dir, from->cookie);
 	if (!err && to->exists)
-		err = unlink_entry(store, to->dir, to->cookie);
+		err = unlink_entry(store, &store->main, to->dir, to->cookie);
 	if (!err)
-		err = settle(store, &from->inode, to, now);
+		err = move_in(store, &from->inode, to, now);
 	if (exchange) {
 		if (!err)
-			err = settle(store, &to->inode, from, now);
+			err = move_in(store, &to->inode, from, now);
 		if (!err)
 			err = adjust_dir(store, from->dir, now, 0, to_dir - from_dir);
 		if (!err)
@@ -766,7 +783,7 @@ static int rename_checked(struct mojo_store *store, struct side *from, struct si
 	if (!err)
 		err = adjust_dir(store, to->dir, now, to->exists ? 0 : 1, from_dir - to_dir);
 	if (!err && to->exists)
-		err = drop_name(store, &to->inode, now);
+		err = drop_name(store, &store->main, &to->inode, now);
 	return err;
 }
 
@@ -826,40 +843,61 @@ int mojo_rename(struct mojo_store *store, uint32_t dir, const char *name, uint32
 	return err;
 }
 
-int mojo_setattr(struct mojo_store *store, uint32_t bucket, unsigned mask, const struct mojo_attr *attr,
-		 struct mojo_attr *ret_attr)
+static void take_attr(struct mojo_store *store, struct mojo_attr *a, unsigned mask, const struct mojo_attr *attr)
+{
+	if (mask & MOJO_SET_MODE)
+		a->mode = (a->mode & S_IFMT) | (attr->mode & 07777);
+	if (mask & MOJO_SET_UID)
+		a->uid = attr->uid;
+	if (mask & MOJO_SET_GID)
+		a->gid = attr->gid;
+	if (mask & MOJO_SET_ATIME)
+		a->atime_ns = attr->atime_ns;
+	if (mask & MOJO_SET_MTIME)
+		a->mtime_ns = attr->mtime_ns;
+	a->ctime_ns = mask & MOJO_SET_CTIME ? attr->ctime_ns : mojo_now(store);
+}
+
+static int setattr_in(struct mojo_store *store, uint32_t version, uint32_t bucket, unsigned mask,
+		      const struct mojo_attr *attr, struct mojo_attr *ret_attr)
 {
 	struct mojo_inode inode;
+	struct mojo_tree *tree;
 	pthread_mutex_lock(&store->mu);
 	int err = mojo_begin(store, 1, true);
 	if (!err)
-		err = mojo_inode_get(&store->main, bucket, &inode);
-	if (!err && (mask & MOJO_SET_SIZE)) {
-		err = mojo_bucket_resize(store, &inode, attr->size);
-		if (!err)
-			err = mojo_inode_get(&store->main, bucket, &inode);
-	}
+		err = mojo_settle_begin(store, version, &tree);
 	if (!err) {
-		struct mojo_attr *a = &inode.attr;
-		if (mask & MOJO_SET_MODE)
-			a->mode = (a->mode & S_IFMT) | (attr->mode & 07777);
-		if (mask & MOJO_SET_UID)
-			a->uid = attr->uid;
-		if (mask & MOJO_SET_GID)
-			a->gid = attr->gid;
-		if (mask & MOJO_SET_ATIME)
-			a->atime_ns = attr->atime_ns;
-		if (mask & MOJO_SET_MTIME)
-			a->mtime_ns = attr->mtime_ns;
-		a->ctime_ns = mask & MOJO_SET_CTIME ? attr->ctime_ns : mojo_now(store);
-		err = mojo_inode_update(store, &inode);
-		if (err)
-			mojo_poison(store, err, "changing attributes");
+		err = mojo_inode_get(tree, bucket, &inode);
+		if (!err && (mask & MOJO_SET_SIZE)) {
+			err = mojo_bucket_resize(store, tree, &inode, attr->size);
+			if (!err)
+				err = mojo_inode_get(tree, bucket, &inode);
+		}
+		if (!err) {
+			take_attr(store, &inode.attr, mask, attr);
+			err = mojo_inode_update(store, tree, &inode);
+			if (err)
+				mojo_poison(store, err, "changing attributes");
+		}
+		mojo_settle_end(store, tree);
 	}
 	pthread_mutex_unlock(&store->mu);
 	if (!err)
 		*ret_attr = inode.attr;
 	return err;
+}
+
+int mojo_setattr(struct mojo_store *store, uint32_t bucket, unsigned mask, const struct mojo_attr *attr,
+		 struct mojo_attr *ret_attr)
+{
+	return setattr_in(store, MOJO_ACTIVE, bucket, mask, attr, ret_attr);
+}
+
+int mojo_settle_setattr(struct mojo_store *store, uint32_t version, uint32_t bucket, unsigned mask,
+			const struct mojo_attr *attr, struct mojo_attr *ret_attr)
+{
+	return version == MOJO_ACTIVE ? -ENOENT : setattr_in(store, version, bucket, mask, attr, ret_attr);
 }
 
 int mojo_make_root(struct mojo_store *store, const struct mojo_geometry *geometry)
@@ -880,7 +918,7 @@ int mojo_make_root(struct mojo_store *store, const struct mojo_geometry *geometr
 	pthread_mutex_lock(&store->mu);
 	int err = mojo_begin(store, 0, false);
 	if (!err)
-		err = mojo_inode_update(store, &root);
+		err = mojo_inode_update(store, &store->main, &root);
 	pthread_mutex_unlock(&store->mu);
 	return err;
 }

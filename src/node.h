@@ -21,7 +21,7 @@
 #define MOJO_NODE_FIXED_BYTES 16u
 #define MOJO_CELL_FIXED_BYTES 4u
 #define MOJO_KEY_BYTES_MAX    16u
-#define MOJO_VALUE_BYTES_MAX  1104u /* with its key a cell is below a third of the smallest node */
+#define MOJO_VALUE_BYTES_MAX  1240u /* with its key a cell is below a third of the smallest node */
 
 enum mojo_tree_kind {
 	MOJO_TREE_MAIN = 1,     /* inodes, entries of directories, slots: one tree per version */

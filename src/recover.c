@@ -347,12 +347,15 @@ static int apply_pages(struct mojo_store *store, const struct mojo_record *recor
 {
 	struct mojo_record_pages pages;
 	struct mojo_inode inode;
+	struct mojo_tree *tree;
 	int err = mojo_record_pages_decode(record, &pages);
 	if (err)
 		return err;
-	if (pages.version != store->active || pages.count > end - *address)
+	if (pages.count > end - *address)
 		return -EUCLEAN;
-	err = mojo_inode_get(&store->main, pages.bucket, &inode);
+	err = mojo_settle_begin(store, pages.version == store->active ? MOJO_ACTIVE : pages.version, &tree);
+	if (!err)
+		err = mojo_inode_get(tree, pages.bucket, &inode);
 	if (err)
 		return err == -ENOENT ? -EUCLEAN : err;
 	uint32_t *sums = malloc((size_t)pages.count * sizeof(*sums)), added;
@@ -360,14 +363,16 @@ static int apply_pages(struct mojo_store *store, const struct mojo_record *recor
 		return -ENOMEM;
 	for (uint32_t i = 0; i < pages.count; i++)
 		sums[i] = mojo_get32(pages.checksums + 4 * (size_t)i);
-	struct mojo_slotmap map = mojo_map_of(store, &store->main);
+	struct mojo_slotmap map = mojo_map_of(store, tree);
 	err = mojo_slotmap_set(&map, pages.bucket, pages.first, pages.count, *address, sums, &added);
 	free(sums);
 	*address += pages.count;
-	if (err || !added)
-		return err;
-	inode.attr.pages += added;
-	return mojo_inode_put(store, &inode);
+	if (!err && added) {
+		inode.attr.pages += added;
+		err = mojo_inode_put(store, tree, &inode);
+	}
+	int kept = mojo_settle_end(store, tree);
+	return err ? err : kept;
 }
 
 static int apply_blobs(struct mojo_store *store, const struct mojo_record *record, uint64_t *address, uint64_t end)
@@ -386,23 +391,55 @@ static int apply_blobs(struct mojo_store *store, const struct mojo_record *recor
 
 /* Inodes follow the records of their group: a bucket that was made and emptied, or made and removed, within one
  * group is not there yet when the record comes, and has nothing to lose. */
-static int is_known(struct mojo_store *store, uint32_t bucket, bool *ret_known)
+static int is_known(const struct mojo_tree *tree, uint32_t bucket, bool *ret_known)
 {
 	struct mojo_inode inode;
-	int err = mojo_inode_get(&store->main, bucket, &inode);
+	int err = mojo_inode_get(tree, bucket, &inode);
 	if (err && err != -ENOENT)
 		return err;
 	*ret_known = !err;
 	return 0;
 }
 
+/* A record that may be of either tree. */
+static int apply_change(struct mojo_store *store, struct mojo_tree *tree, const struct mojo_record *record)
+{
+	const uint8_t *p = record->payload;
+	bool known;
+	int err;
+	switch (record->type) {
+	case MOJO_RECORD_INODE:
+		if (record->length < 4 || mojo_get32(p) == 0 || mojo_get32(p) > MOJO_BUCKET_MAX)
+			return -EUCLEAN;
+		return mojo_apply_inode(store, tree, mojo_get32(p), p + 4, record->length - 4);
+	case MOJO_RECORD_UNLINK:
+		return record->length == 12 ? mojo_apply_unlink(tree, mojo_get32(p), mojo_get64(p + 4)) : -EUCLEAN;
+	case MOJO_RECORD_REMOVE:
+		if (record->length != 4)
+			return -EUCLEAN;
+		err = is_known(tree, mojo_get32(p), &known);
+		return err || !known ? err : mojo_apply_remove(store, tree, mojo_get32(p));
+	case MOJO_RECORD_CLEAR:
+		if (record->length != 20)
+			return -EUCLEAN;
+		err = is_known(tree, mojo_get32(p), &known);
+		return err || !known
+			       ? err
+			       : mojo_apply_clear(store, tree, mojo_get32(p), mojo_get64(p + 4), mojo_get64(p + 12));
+	default:
+		return -EUCLEAN;
+	}
+}
+
 static int apply_record(struct mojo_store *store, const struct mojo_record *record, uint64_t *address, uint64_t end)
 {
 	const uint8_t *p = record->payload;
+	bool unpublished = record->flags & MOJO_RECORD_UNPUBLISHED;
 	struct mojo_record_link link;
 	struct mojo_record_commit commit;
-	bool known;
-	int err;
+	struct mojo_record_verdict verdict;
+	struct mojo_tree *tree;
+	int err, kept;
 	switch (record->type) {
 	case MOJO_RECORD_EPOCH:
 		return record->length == 8 ? 0 : -EUCLEAN;
@@ -411,30 +448,30 @@ static int apply_record(struct mojo_store *store, const struct mojo_record *reco
 	case MOJO_RECORD_BLOBS:
 		return apply_blobs(store, record, address, end);
 	case MOJO_RECORD_INODE:
-		if (record->length < 4 || mojo_get32(p) == 0 || mojo_get32(p) > MOJO_BUCKET_MAX)
+	case MOJO_RECORD_UNLINK:
+	case MOJO_RECORD_REMOVE:
+	case MOJO_RECORD_CLEAR:
+		if (unpublished && !store->unpublished)
 			return -EUCLEAN;
-		return mojo_apply_inode(store, mojo_get32(p), p + 4, record->length - 4);
+		err = mojo_settle_begin(store, unpublished ? store->unpublished : MOJO_ACTIVE, &tree);
+		if (err)
+			return err;
+		err = apply_change(store, tree, record);
+		kept = mojo_settle_end(store, tree);
+		return err ? err : kept;
 	case MOJO_RECORD_LINK:
 		err = mojo_record_link_decode(record, &link);
 		return err ? err : mojo_apply_link(store, &link);
-	case MOJO_RECORD_UNLINK:
-		return record->length == 12 ? mojo_apply_unlink(store, mojo_get32(p), mojo_get64(p + 4)) : -EUCLEAN;
-	case MOJO_RECORD_REMOVE:
-		if (record->length != 4)
-			return -EUCLEAN;
-		err = is_known(store, mojo_get32(p), &known);
-		return err || !known ? err : mojo_apply_remove(store, mojo_get32(p));
-	case MOJO_RECORD_CLEAR:
-		if (record->length != 20)
-			return -EUCLEAN;
-		err = is_known(store, mojo_get32(p), &known);
-		return err || !known ? err
-				     : mojo_apply_clear(store, mojo_get32(p), mojo_get64(p + 4), mojo_get64(p + 12));
 	case MOJO_RECORD_COMMIT:
 		err = mojo_record_commit_decode(record, &commit);
-		return err ? err : mojo_apply_commit(store, &commit);
+		return err ? err : mojo_apply_commit(store, &commit, unpublished);
+	case MOJO_RECORD_PUBLISH:
+		return record->length == 4 ? mojo_apply_publish(store, mojo_get32(p)) : -EUCLEAN;
 	case MOJO_RECORD_DROP:
 		return record->length == 4 ? mojo_apply_drop(store, mojo_get32(p)) : -EUCLEAN;
+	case MOJO_RECORD_VERDICT:
+		err = mojo_record_verdict_decode(record, &verdict);
+		return err ? err : mojo_apply_verdict(store, &verdict);
 	default:
 		return -EUCLEAN; /* of a format that we do not know, and cannot step over */
 	}

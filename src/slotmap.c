@@ -133,16 +133,105 @@ int mojo_slotmap_get(const struct mojo_slotmap *map, uint32_t bucket, uint64_t f
 
 /* ---- changing ------------------------------------------------------------------------------- */
 
-static void page_gone(const struct mojo_slotmap *map, const uint8_t *entry)
-{
-	struct mojo_entry old = mojo_entry_decode(entry);
-	if (old.version > map->tree->held && old.address && map->killed)
-		map->killed(map->arg, old.address);
-}
-
 static bool is_present(const uint8_t *entry)
 {
 	return mojo_get64(entry) != 0;
+}
+
+/*
+ * Pages of one bucket that a tree let go of: which of them does nobody else hold? Other trees are asked for PIECE pages
+ * at a time, for one look-up more or fewer per page is what overwriting a file after a settled version costs.
+ */
+enum { PIECE = 256 };
+
+struct gone {
+	uint32_t bucket;
+	uint64_t first;
+	uint32_t count;
+	uint32_t lowest;                  /* label among those still asked for */
+	struct mojo_entry entries[PIECE]; /* address 0: not asked for */
+};
+
+static void ask(const struct mojo_slotmap *map, const struct mojo_tree *other, struct gone *gone)
+{
+	const struct mojo_slotmap there = { .tree = (struct mojo_tree *)(uintptr_t)other,
+					    .pages_per_slot = map->pages_per_slot };
+	struct mojo_entry theirs[PIECE];
+	int err = mojo_slotmap_get(&there, gone->bucket, gone->first, gone->count, theirs);
+	if (err && map->tree->blobs->doubted)
+		map->tree->blobs->doubted(map->tree->blobs->arg);
+	gone->lowest = UINT32_MAX;
+	for (uint32_t i = 0; i < gone->count; i++) {
+		struct mojo_entry *entry = &gone->entries[i];
+		if (err || (theirs[i].version && theirs[i].address == entry->address))
+			entry->address = 0;
+		if (entry->address && entry->version < gone->lowest)
+			gone->lowest = entry->version;
+	}
+}
+
+/* @count pages, PIECE at most, from @first on; @entries: as they were, packed. */
+static void pages_gone(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint32_t count,
+		       const uint8_t *entries)
+{
+	const struct mojo_tree *tree = map->tree;
+	if (!map->killed)
+		return;
+	bool others = mojo_tree_others(tree), cut = others && tree->settled && tree->settled->cut;
+	struct gone gone = { .bucket = bucket, .first = first, .count = count, .lowest = UINT32_MAX };
+	for (uint32_t i = 0; i < count; i++) {
+		struct mojo_entry *entry = &gone.entries[i];
+		*entry = mojo_entry_decode(entries + (size_t)i * MOJO_ENTRY_BYTES);
+		if (!entry->version || (entry->version <= tree->held && !cut))
+			entry->address = 0;
+		if (entry->address && entry->version < gone.lowest)
+			gone.lowest = entry->version;
+	}
+	if (others && tree->above && gone.lowest != UINT32_MAX)
+		ask(map, tree->above, &gone);
+	for (unsigned i = 0; others && tree->settled && i < tree->settled->count; i++) {
+		const struct mojo_tree *other = &tree->settled->trees[i];
+		if (gone.lowest == UINT32_MAX || other->version < gone.lowest)
+			break;
+		if (other->version != tree->version)
+			ask(map, other, &gone);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (!gone.entries[i].address)
+			continue;
+		if (gone.entries[i].version > tree->held)
+			map->killed(map->arg, gone.entries[i].address);
+		else if (tree->blobs->doubted)
+			tree->blobs->doubted(tree->blobs->arg);
+	}
+}
+
+/* A slot on disk that a tree lets go of. */
+struct wanted_slot {
+	const uint8_t *key, *ref;
+};
+
+static int refers_to_slot(const struct mojo_tree *other, const void *what, bool *ret_refers)
+{
+	const struct wanted_slot *wanted = what;
+	struct mojo_cell cell;
+	int err = mojo_tree_get(other, wanted->key, SLOT_KEY_BYTES, &cell);
+	*ret_refers = !err && cell.value_length >= MOJO_REF_BYTES && !mojo_ref_in_memory(cell.value) &&
+		      mojo_ref_decode(cell.value).address == mojo_ref_decode(wanted->ref).address;
+	return err == -ENOENT ? 0 : err;
+}
+
+/* The tree lets go of the slot's blob at @ref. */
+static void slot_gone(const struct mojo_slotmap *map, const uint8_t *key, const uint8_t *ref)
+{
+	const struct mojo_tree *tree = map->tree;
+	uint32_t held = tree->held;
+	if (mojo_tree_others(tree) && !mojo_ref_is_null(ref) && !mojo_ref_in_memory(ref)) {
+		struct wanted_slot wanted = { key, ref };
+		if (!mojo_tree_alone(tree, mojo_ref_decode(ref).version, refers_to_slot, &wanted))
+			held = UINT32_MAX;
+	}
+	mojo_ref_kill(tree->blobs, ref, held);
 }
 
 /*
@@ -161,14 +250,17 @@ static const uint8_t *new_entry(const struct change *change, uint32_t i)
 	return change->entries ? change->entries + (size_t)i * MOJO_ENTRY_BYTES : absent;
 }
 
-static void account(const struct mojo_slotmap *map, struct change *change, const uint8_t *old, const uint8_t *entry)
+/* Entries [from, from + count) of the change replaced @old, packed: PIECE at most. */
+static void account(const struct mojo_slotmap *map, struct change *change, uint32_t from, uint32_t count,
+		    const uint8_t *old)
 {
-	if (is_present(old)) {
-		page_gone(map, old);
-		change->removed += !is_present(entry);
-	} else {
-		change->added += is_present(entry);
+	for (uint32_t i = 0; i < count; i++) {
+		bool was = is_present(old + (size_t)i * MOJO_ENTRY_BYTES), is = is_present(new_entry(change, from + i));
+		change->removed += was && !is;
+		change->added += !was && is;
 	}
+	uint64_t page = (uint64_t)change->number * map->pages_per_slot + change->index + from;
+	pages_gone(map, change->bucket, page, count, old);
 }
 
 /* The slot has a dirty base: change it in place, in a copy of our own if versions share it. */
@@ -184,10 +276,14 @@ static int change_base(const struct mojo_slotmap *map, struct change *change, co
 	err = mojo_blob_writable(tree->blobs, value, MOJO_BLOB_SLOT, tree->version, tree->held, &base);
 	if (err)
 		return err;
-	for (uint32_t i = 0; i < change->count; i++) {
-		uint8_t *at = base->data + (size_t)(change->index + i) * MOJO_ENTRY_BYTES;
-		account(map, change, at, new_entry(change, i));
-		memcpy(at, new_entry(change, i), MOJO_ENTRY_BYTES);
+	for (uint32_t from = 0, piece; from < change->count; from += piece) {
+		uint8_t old[PIECE * MOJO_ENTRY_BYTES];
+		uint8_t *at = base->data + (size_t)(change->index + from) * MOJO_ENTRY_BYTES;
+		piece = change->count - from < PIECE ? change->count - from : PIECE;
+		memcpy(old, at, (size_t)piece * MOJO_ENTRY_BYTES);
+		for (uint32_t i = 0; i < piece; i++)
+			memcpy(at + (size_t)i * MOJO_ENTRY_BYTES, new_entry(change, from + i), MOJO_ENTRY_BYTES);
+		account(map, change, from, piece, old);
 	}
 	return 0;
 }
@@ -285,10 +381,16 @@ static int change_slot(const struct mojo_slotmap *map, struct change *change)
 		mojo_blob_put(tree->blobs, whole);
 		goto out;
 	}
-	for (uint32_t i = 0; i < change->count; i++)
-		account(map, change, entry_at(&slot, change->index + i), new_entry(change, i));
+	for (uint32_t from = 0, piece; from < change->count; from += piece) {
+		uint8_t old[PIECE * MOJO_ENTRY_BYTES];
+		piece = change->count - from < PIECE ? change->count - from : PIECE;
+		for (uint32_t i = 0; i < piece; i++)
+			memcpy(old + (size_t)i * MOJO_ENTRY_BYTES, entry_at(&slot, change->index + from + i),
+			       MOJO_ENTRY_BYTES);
+		account(map, change, from, piece, old);
+	}
 	if (whole)
-		mojo_ref_kill(tree->blobs, slot.value.value, tree->held);
+		slot_gone(map, key, slot.value.value);
 out:
 	slot_close(map, &slot);
 	return err;
@@ -297,7 +399,6 @@ out:
 int mojo_slotmap_set(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
 		     const uint32_t *checksums, uint32_t *ret_added)
 {
-	enum { PIECE = 256 };
 	uint8_t entries[PIECE * MOJO_ENTRY_BYTES];
 	uint32_t added = 0;
 	for (uint32_t done = 0; done < count;) {
@@ -343,18 +444,19 @@ static int remove_slot(const struct mojo_slotmap *map, uint32_t bucket, uint32_t
 	if (err)
 		return err;
 	err = mojo_tree_delete(tree, key, sizeof(key));
-	if (!err) {
-		for (uint32_t i = 0; i < map->pages_per_slot; i++) {
-			const uint8_t *entry = entry_at(&slot, i);
-			if (is_present(entry)) {
-				page_gone(map, entry);
-				++*removed;
-			}
+	for (uint32_t from = 0, piece; from < map->pages_per_slot && !err; from += piece) {
+		uint8_t old[PIECE * MOJO_ENTRY_BYTES];
+		piece = map->pages_per_slot - from < PIECE ? map->pages_per_slot - from : PIECE;
+		for (uint32_t i = 0; i < piece; i++) {
+			const uint8_t *entry = entry_at(&slot, from + i);
+			memcpy(old + (size_t)i * MOJO_ENTRY_BYTES, entry, MOJO_ENTRY_BYTES);
+			*removed += is_present(entry);
 		}
+		pages_gone(map, bucket, (uint64_t)number * map->pages_per_slot + from, piece, old);
 	}
 	slot_close(map, &slot);
 	if (!err)
-		mojo_ref_kill(tree->blobs, slot.value.value, tree->held);
+		slot_gone(map, key, slot.value.value);
 	return err;
 }
 

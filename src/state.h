@@ -30,9 +30,12 @@ struct mojo_store {
 	struct mojo_tree main;     /* of the active version */
 	struct mojo_tree versions; /* frozen ones */
 	struct mojo_tree dead;     /* dead blocks */
+	struct mojo_tree settling; /* of the unpublished version, if there is one; the root is borrowed from its cell */
+	struct mojo_settled settled; /* kept versions that labels do not tell enough of */
 	struct mojo_log log;
 	struct mojo_space_map space;
 	uint32_t active;      /* version */
+	uint32_t unpublished; /* version, or 0; if there is one it is active - 1 */
 	uint32_t next_bucket; /* where the search for a free id begins */
 	uint64_t files, directories, frozen;
 	bool mark_pending; /* a dropped version's blocks are still to be found */
@@ -83,7 +86,7 @@ int mojo_begin(struct mojo_store *store, uint32_t pages, bool frees);
 /* mojo_poison - a change failed half-way, in memory: nothing is written any more. Returns @error. */
 int mojo_poison(struct mojo_store *store, int error, const char *what);
 
-/* The slot map of a main tree: the active one's (deaths are noted) or a frozen one's. */
+/* The slot map of a main tree: of one that may change (deaths are noted), or a frozen one's. */
 struct mojo_slotmap mojo_map_of(struct mojo_store *store, struct mojo_tree *tree);
 
 /* mojo_lock - lock the store in @io, shared if the config says read_only, and leave the owner's name in the lock

@@ -65,32 +65,55 @@ static void blob_damaged(void *arg, const char *what, uint64_t address)
 
 struct mojo_slotmap mojo_map_of(struct mojo_store *store, struct mojo_tree *tree)
 {
-	bool active = tree == &store->main;
+	bool changes = tree == &store->main || tree == &store->settling;
 	return (struct mojo_slotmap){
 		.tree = tree,
 		.pages_per_slot = store->root.pages_per_slot,
-		.killed = active ? page_killed : NULL,
+		.killed = changes ? page_killed : NULL,
 		.arg = &store->space,
 	};
 }
 
-static int hook_inode(void *arg, uint32_t bucket, uint8_t *ret_bytes)
+static void blob_doubted(void *arg)
+{
+	struct mojo_store *store = arg;
+	if (!store->mark_pending)
+		store->mark_since_ns = mojo_now(store);
+	store->mark_pending = true; /* it finds what was leaked */
+}
+
+/* The version's tree, for what waits in the open batch. */
+static struct mojo_tree *open_tree(struct mojo_store *store, uint32_t version)
+{
+	if (version == store->active)
+		return &store->main;
+	return version == store->unpublished ? &store->settling : NULL;
+}
+
+static int hook_inode(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret_bytes)
 {
 	struct mojo_store *store = arg;
 	struct mojo_inode inode;
-	int err = mojo_inode_get(&store->main, bucket, &inode);
+	struct mojo_tree *tree = open_tree(store, version);
+	int err = tree ? mojo_inode_get(tree, bucket, &inode) : -ENOENT;
 	if (!err)
 		mojo_inode_encode(ret_bytes, &inode);
 	return err;
 }
 
-static int hook_pages(void *arg, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
+static int hook_pages(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
 		      const uint32_t *checksums)
 {
 	struct mojo_store *store = arg;
-	struct mojo_slotmap map = mojo_map_of(store, &store->main);
+	struct mojo_tree *tree;
+	int err = mojo_settle_begin(store, version == store->active ? MOJO_ACTIVE : version, &tree);
+	if (err)
+		return err;
+	struct mojo_slotmap map = mojo_map_of(store, tree);
 	uint32_t added; /* counted already, when the pages came into the batch */
-	return mojo_slotmap_set(&map, bucket, first, count, address, checksums, &added);
+	err = mojo_slotmap_set(&map, bucket, first, count, address, checksums, &added);
+	int kept = mojo_settle_end(store, tree);
+	return err ? err : kept;
 }
 
 static void hook_dead(void *arg, uint64_t address, uint64_t count)
@@ -336,6 +359,7 @@ static int init_rooms(struct mojo_store *store)
 		return err;
 	store->blobs.killed = blob_killed;
 	store->blobs.damaged = blob_damaged;
+	store->blobs.doubted = blob_doubted;
 	store->blobs.arg = store;
 	store->active = root->active_version;
 	store->next_bucket = root->next_bucket;
@@ -343,7 +367,9 @@ static int init_rooms(struct mojo_store *store)
 	store->directories = root->directories;
 	store->frozen = root->frozen_versions;
 	store->mark_pending = root->flags & MOJO_ROOT_MARK_PENDING;
-	store->main = (struct mojo_tree){ .blobs = &store->blobs, .kind = MOJO_TREE_MAIN, .version = store->active };
+	store->main = (struct mojo_tree){
+		.blobs = &store->blobs, .kind = MOJO_TREE_MAIN, .version = store->active, .settled = &store->settled
+	};
 	store->versions = (struct mojo_tree){ .blobs = &store->blobs, .kind = MOJO_TREE_VERSIONS, .version = 1 };
 	store->dead = (struct mojo_tree){ .blobs = &store->blobs, .kind = MOJO_TREE_SPACE, .version = 1 };
 	memcpy(store->main.root, root->main_ref, MOJO_REF_BYTES);

@@ -4,19 +4,31 @@
 #include <assert.h>
 #include <errno.h>
 
-#define VERSION_FIXED_BYTES (MOJO_REF_BYTES + 16u)
+static_assert(MOJO_VERSION_BYTES_MAX <= MOJO_VALUE_BYTES_MAX, "a version's value fits in a cell");
 
-static_assert(VERSION_FIXED_BYTES + MOJO_MESSAGE_MAX <= MOJO_VALUE_BYTES_MAX, "a version's value fits in a cell");
-
-static int get_version(struct mojo_store *store, uint32_t version, struct mojo_cell *cell)
+/* @ret_value points into @cell. */
+static int get_version(struct mojo_store *store, uint32_t version, struct mojo_cell *cell,
+		       struct mojo_version_value *ret_value)
 {
 	uint8_t key[4];
 	mojo_put_be32(key, version);
 	int err = mojo_tree_get(&store->versions, key, sizeof(key), cell);
-	if (!err && (cell->value_length < VERSION_FIXED_BYTES || mojo_ref_is_null(cell->value) ||
-		     cell->value_length - VERSION_FIXED_BYTES != mojo_get32(cell->value + MOJO_REF_BYTES + 12)))
-		err = -EUCLEAN;
-	return err;
+	return err ? err : mojo_version_decode(cell->value, cell->value_length, ret_value);
+}
+
+/* A reference in the value moves with it: the tree has the same count as before. */
+static int put_version(struct mojo_store *store, uint32_t version, const struct mojo_version_value *value)
+{
+	uint8_t key[4], bytes[MOJO_VERSION_BYTES_MAX];
+	mojo_put_be32(key, version);
+	return mojo_tree_put(&store->versions, key, sizeof(key), bytes, mojo_version_encode(bytes, value));
+}
+
+static struct mojo_tree tree_of(struct mojo_store *store, uint32_t version, const uint8_t *root)
+{
+	struct mojo_tree tree = { .blobs = &store->blobs, .kind = MOJO_TREE_MAIN, .version = version };
+	memcpy(tree.root, root, MOJO_REF_BYTES);
+	return tree;
 }
 
 int mojo_view(struct mojo_store *store, uint32_t version, struct mojo_tree *frozen, struct mojo_tree **ret_tree)
@@ -25,55 +37,99 @@ int mojo_view(struct mojo_store *store, uint32_t version, struct mojo_tree *froz
 		*ret_tree = &store->main;
 		return 0;
 	}
+	if (version == store->unpublished) {
+		*ret_tree = &store->settling;
+		return 0;
+	}
 	struct mojo_cell cell;
-	int err = get_version(store, version, &cell);
+	struct mojo_version_value value;
+	int err = get_version(store, version, &cell, &value);
 	if (err)
 		return err;
-	*frozen = (struct mojo_tree){ .blobs = &store->blobs, .kind = MOJO_TREE_MAIN, .version = version };
-	memcpy(frozen->root, cell.value, MOJO_REF_BYTES);
+	*frozen = tree_of(store, version, value.root);
 	*ret_tree = frozen;
 	return 0;
 }
 
-/* ---- freezing ------------------------------------------------------------------------------- */
-
-int mojo_apply_commit(struct mojo_store *store, const struct mojo_record_commit *commit)
+int mojo_find_held(struct mojo_store *store)
 {
-	uint8_t key[4], value[VERSION_FIXED_BYTES + MOJO_MESSAGE_MAX];
-	if (commit->version != store->active)
+	struct mojo_settled *settled = &store->settled;
+	uint32_t from = store->active;
+	settled->count = 0;
+	settled->cut = false;
+	store->unpublished = 0;
+	store->main.held = UINT32_MAX; /* if it cannot be told: nothing dies */
+	for (;;) {
+		uint8_t key[4];
+		struct mojo_cell cell;
+		struct mojo_version_value value;
+		mojo_put_be32(key, from);
+		int err = mojo_tree_before(&store->versions, key, sizeof(key), &cell);
+		if (!err && cell.key_length != 4)
+			err = -EUCLEAN;
+		if (!err)
+			err = mojo_version_decode(cell.value, cell.value_length, &value);
+		if (err && err != -ENOENT)
+			return err;
+		uint32_t version = err ? 0 : mojo_get_be32(cell.key);
+		if (!err && value.unpublished && version == store->active - 1) {
+			store->unpublished = version;
+			store->settling = tree_of(store, version, value.root);
+			store->settling.held = UINT32_MAX;
+			store->settling.above = &store->main;
+			store->settling.settled = settled;
+		}
+		settled->cut = !err && value.settled && settled->count == MOJO_SETTLED_MAX;
+		if (err || !value.settled || settled->cut) {
+			store->main.held = version;
+			break;
+		}
+		settled->trees[settled->count++] = tree_of(store, version, value.root);
+		from = version;
+	}
+	store->settling.held = store->main.held;
+	return 0;
+}
+
+/* ---- freezing and publishing ---------------------------------------------------------------- */
+
+int mojo_apply_commit(struct mojo_store *store, const struct mojo_record_commit *commit, bool unpublished)
+{
+	if (commit->version != store->active || store->unpublished)
 		return -EUCLEAN;
-	mojo_put_be32(key, commit->version);
-	memcpy(value, store->main.root, MOJO_REF_BYTES);
-	mojo_put64(value + MOJO_REF_BYTES, (uint64_t)commit->time_ns);
-	mojo_put32(value + MOJO_REF_BYTES + 8, 0);
-	mojo_put32(value + MOJO_REF_BYTES + 12, commit->message_length);
-	if (commit->message_length)
-		memcpy(value + VERSION_FIXED_BYTES, commit->message, commit->message_length);
-	int err =
-		mojo_tree_put(&store->versions, key, sizeof(key), value, VERSION_FIXED_BYTES + commit->message_length);
+	struct mojo_version_value value = {
+		.time_ns = commit->time_ns,
+		.unpublished = unpublished,
+		.message = commit->message,
+		.message_length = commit->message_length,
+	};
+	memcpy(value.root, store->main.root, MOJO_REF_BYTES);
+	int err = put_version(store, commit->version, &value);
 	if (err)
 		return err;
 	mojo_ref_retain(store->main.root);
 	store->active++;
 	store->frozen++;
-	store->main.held = commit->version;
 	store->main.version = store->active;
 	store->log.version = store->active;
-	return 0;
+	return mojo_find_held(store);
 }
 
 struct freeze {
 	struct mojo_store *store;
 	struct mojo_record_commit commit;
+	bool unpublished;
 };
 
 static int freeze(void *arg)
 {
 	struct freeze *f = arg;
-	return mojo_apply_commit(f->store, &f->commit);
+	return mojo_apply_commit(f->store, &f->commit, f->unpublished);
 }
 
-int mojo_commit(struct mojo_store *store, const char *message, size_t length, uint32_t *ret_version)
+/* As mojo_freeze(), or, unless @unpublished, as mojo_commit(). */
+static int freeze_active(struct mojo_store *store, const char *message, size_t length, mojo_freeze_fn *check, void *arg,
+			 bool unpublished, uint32_t *ret_version)
 {
 	if (length > MOJO_MESSAGE_MAX)
 		return -E2BIG;
@@ -84,14 +140,19 @@ int mojo_commit(struct mojo_store *store, const char *message, size_t length, ui
 	int err = mojo_begin(store, 0, false);
 	if (!err)
 		mojo_log_wait(&store->log); /* from here to the freeze the lock stays ours */
+	if (!err && store->unpublished)
+		err = -EAGAIN;
 	if (!err && store->active >= MOJO_VERSION_MAX - 1)
 		err = -EOVERFLOW;
+	if (!err && check)
+		err = check(arg);
 	struct freeze f = {
 		.store = store,
 		.commit = { .version = store->active,
 			    .time_ns = mojo_now(store),
 			    .message = (const uint8_t *)message,
 			    .message_length = (uint32_t)length },
+		.unpublished = unpublished,
 	};
 	if (!err) {
 		mojo_put32(payload, f.commit.version);
@@ -99,8 +160,15 @@ int mojo_commit(struct mojo_store *store, const char *message, size_t length, ui
 		mojo_put64(payload + 8, (uint64_t)f.commit.time_ns);
 		if (length)
 			memcpy(payload + MOJO_COMMIT_FIXED_BYTES, message, length);
-		err = mojo_log_close(&store->log, MOJO_RECORD_COMMIT, payload,
-				     MOJO_COMMIT_FIXED_BYTES + (uint32_t)length, freeze, &f);
+		struct mojo_log_closing closing = {
+			.type = MOJO_RECORD_COMMIT,
+			.flags = unpublished ? MOJO_RECORD_UNPUBLISHED : 0,
+			.payload = payload,
+			.length = MOJO_COMMIT_FIXED_BYTES + (uint32_t)length,
+			.apply = freeze,
+			.arg = &f,
+		};
+		err = mojo_log_close(&store->log, !unpublished, &closing);
 	}
 	pthread_mutex_unlock(&store->mu);
 	if (!err)
@@ -108,50 +176,200 @@ int mojo_commit(struct mojo_store *store, const char *message, size_t length, ui
 	return err;
 }
 
-/* ---- listing and forgetting ----------------------------------------------------------------- */
+int mojo_commit(struct mojo_store *store, const char *message, size_t length, uint32_t *ret_version)
+{
+	return freeze_active(store, message, length, NULL, NULL, false, ret_version);
+}
+
+int mojo_freeze(struct mojo_store *store, const char *message, size_t length, mojo_freeze_fn *check, void *arg,
+		uint32_t *ret_version)
+{
+	return freeze_active(store, message, length, check, arg, true, ret_version);
+}
+
+uint32_t mojo_unpublished(struct mojo_store *store)
+{
+	pthread_mutex_lock(&store->mu);
+	uint32_t version = store->unpublished;
+	pthread_mutex_unlock(&store->mu);
+	return version;
+}
+
+int mojo_apply_publish(struct mojo_store *store, uint32_t version)
+{
+	struct mojo_cell cell;
+	struct mojo_version_value value;
+	if (!version || version != store->unpublished)
+		return -EUCLEAN;
+	int err = get_version(store, version, &cell, &value);
+	if (err)
+		return err;
+	value.unpublished = false;
+	err = put_version(store, version, &value);
+	return err ? err : mojo_find_held(store);
+}
+
+struct publish {
+	struct mojo_store *store;
+	uint32_t version;
+};
+
+static int publish(void *arg)
+{
+	struct publish *p = arg;
+	return mojo_apply_publish(p->store, p->version);
+}
+
+int mojo_publish(struct mojo_store *store, uint32_t version)
+{
+	uint8_t payload[4];
+	pthread_mutex_lock(&store->mu);
+	int err = mojo_begin(store, 0, true);
+	if (!err)
+		mojo_log_wait(&store->log);
+	if (!err && (!version || version != store->unpublished))
+		err = -ENOENT;
+	if (!err) {
+		struct publish p = { store, version };
+		struct mojo_log_closing closing = {
+			.type = MOJO_RECORD_PUBLISH,
+			.payload = payload,
+			.length = sizeof(payload),
+			.apply = publish,
+			.arg = &p,
+		};
+		mojo_put32(payload, version);
+		err = mojo_log_close(&store->log, true, &closing);
+	}
+	pthread_mutex_unlock(&store->mu);
+	return err;
+}
+
+/* ---- settling ------------------------------------------------------------------------------- */
+
+int mojo_settle_begin(struct mojo_store *store, uint32_t version, struct mojo_tree **ret_tree)
+{
+	if (version == MOJO_ACTIVE) {
+		*ret_tree = &store->main;
+		return 0;
+	}
+	if (version != store->unpublished)
+		return -ENOENT;
+	/* The way to the cell becomes the versions tree's own: what mojo_settle_end() does can then not fail. */
+	uint8_t key[4], bytes[MOJO_VERSION_BYTES_MAX], *at;
+	unsigned length;
+	mojo_put_be32(key, version);
+	int err = mojo_tree_touch(&store->versions, key, sizeof(key), &at, &length);
+	if (err)
+		return err;
+	struct mojo_version_value value;
+	err = mojo_version_decode(at, length, &value);
+	if (err)
+		return err;
+	if (!value.settled) {
+		value.settled = true;
+		mojo_version_encode(bytes, &value);
+		memcpy(at, bytes, length);
+		err = mojo_find_held(store);
+		if (err)
+			return err;
+	}
+	*ret_tree = &store->settling;
+	return 0;
+}
+
+int mojo_settle_end(struct mojo_store *store, const struct mojo_tree *tree)
+{
+	uint8_t key[4], *at;
+	unsigned length;
+	if (tree == &store->main)
+		return 0;
+	mojo_put_be32(key, store->unpublished);
+	int err = mojo_tree_touch(&store->versions, key, sizeof(key), &at, &length);
+	if (err)
+		return mojo_poison(store, err, "settling a version");
+	memcpy(at, store->settling.root, MOJO_REF_BYTES);
+	assert(store->settled.count && store->settled.trees[0].version == store->unpublished);
+	memcpy(store->settled.trees[0].root, store->settling.root, MOJO_REF_BYTES);
+	return 0;
+}
+
+/* ---- listing -------------------------------------------------------------------------------- */
+
+static void fill_info(uint32_t version, const struct mojo_version_value *value, struct mojo_version_info *ret_info)
+{
+	struct mojo_version_info info = {
+		.version = version,
+		.time_ns = value->time_ns,
+		.unpublished = value->unpublished,
+		.settled = value->settled,
+		.verdict = value->verdict,
+	};
+	memcpy(info.message, value->message, value->message_length);
+	memcpy(info.verdict_text, value->text, value->text_length);
+	*ret_info = info;
+}
 
 int mojo_version_next(struct mojo_store *store, uint32_t from, struct mojo_version_info *ret_info)
 {
 	uint8_t key[4];
 	struct mojo_cell cell;
+	struct mojo_version_value value;
 	mojo_put_be32(key, from);
 	pthread_mutex_lock(&store->mu);
 	uint32_t active = store->active;
 	int err = mojo_tree_next(&store->versions, key, sizeof(key), false, &cell);
+	if (!err && cell.key_length == 4 && mojo_get_be32(cell.key) == store->unpublished)
+		err = mojo_tree_next(&store->versions, cell.key, sizeof(key), true, &cell);
 	pthread_mutex_unlock(&store->mu);
-	struct mojo_version_info info = { 0 };
 	if (err == -ENOENT) {
 		if (from > active)
 			return -ENOENT;
-		info.version = active;
-		info.active = true;
-		*ret_info = info;
+		*ret_info = (struct mojo_version_info){ .version = active, .active = true };
 		return 0;
 	}
-	if (!err && (cell.key_length != 4 || cell.value_length < VERSION_FIXED_BYTES ||
-		     cell.value_length > VERSION_FIXED_BYTES + MOJO_MESSAGE_MAX))
+	if (!err && cell.key_length != 4)
 		err = -EUCLEAN;
-	if (err)
-		return err;
-	info.version = mojo_get_be32(cell.key);
-	info.time_ns = (int64_t)mojo_get64(cell.value + MOJO_REF_BYTES);
-	memcpy(info.message, cell.value + VERSION_FIXED_BYTES, cell.value_length - VERSION_FIXED_BYTES);
-	*ret_info = info;
-	return 0;
+	if (!err)
+		err = mojo_version_decode(cell.value, cell.value_length, &value);
+	if (!err)
+		fill_info(mojo_get_be32(cell.key), &value, ret_info);
+	return err;
 }
+
+int mojo_version_find(struct mojo_store *store, uint32_t version, struct mojo_version_info *ret_info)
+{
+	struct mojo_cell cell;
+	struct mojo_version_value value;
+	pthread_mutex_lock(&store->mu);
+	uint32_t active = store->active;
+	bool is_active = version == MOJO_ACTIVE || version == active;
+	int err = is_active ? 0 : get_version(store, version, &cell, &value);
+	pthread_mutex_unlock(&store->mu);
+	if (is_active)
+		*ret_info = (struct mojo_version_info){ .version = active, .active = true };
+	else if (!err)
+		fill_info(version, &value, ret_info);
+	return err;
+}
+
+/* ---- forgetting ----------------------------------------------------------------------------- */
 
 int mojo_apply_drop(struct mojo_store *store, uint32_t version)
 {
 	uint8_t key[4];
 	struct mojo_cell cell;
-	int err = get_version(store, version, &cell);
+	struct mojo_version_value value;
+	int err = get_version(store, version, &cell, &value);
 	if (err)
 		return err;
 	mojo_put_be32(key, version);
 	err = mojo_tree_delete(&store->versions, key, sizeof(key));
 	if (err)
 		return err;
-	mojo_ref_release(&store->blobs, cell.value);
+	if (version == store->unpublished)
+		mojo_log_forget_version(&store->log, version);
+	mojo_ref_release(&store->blobs, value.root);
 	store->frozen--;
 	if (!store->mark_pending)
 		store->mark_since_ns = mojo_now(store);
@@ -159,30 +377,17 @@ int mojo_apply_drop(struct mojo_store *store, uint32_t version)
 	return mojo_find_held(store);
 }
 
-int mojo_find_held(struct mojo_store *store)
-{
-	uint8_t key[4];
-	struct mojo_cell cell;
-	mojo_put_be32(key, store->active);
-	int err = mojo_tree_before(&store->versions, key, sizeof(key), &cell);
-	if (!err && cell.key_length != 4)
-		err = -EUCLEAN;
-	if (err && err != -ENOENT)
-		return err;
-	store->main.held = err ? 0 : mojo_get_be32(cell.key);
-	return 0;
-}
-
 int mojo_version_drop(struct mojo_store *store, uint32_t version)
 {
 	uint8_t payload[4];
 	struct mojo_cell cell;
+	struct mojo_version_value value;
 	pthread_mutex_lock(&store->mu);
 	int err = mojo_begin(store, 0, true);
 	if (!err && (version == store->active || version == MOJO_ACTIVE))
 		err = -EBUSY;
 	if (!err)
-		err = get_version(store, version, &cell);
+		err = get_version(store, version, &cell, &value);
 	if (!err) {
 		err = mojo_apply_drop(store, version);
 		if (err)
@@ -190,8 +395,53 @@ int mojo_version_drop(struct mojo_store *store, uint32_t version)
 	}
 	if (!err) {
 		mojo_put32(payload, version);
-		mojo_log_record(&store->log, MOJO_RECORD_DROP, payload, sizeof(payload), NULL, 0);
+		mojo_log_record(&store->log, store->active, MOJO_RECORD_DROP, payload, sizeof(payload), NULL, 0);
 		err = mojo_log_sync(&store->log);
+	}
+	pthread_mutex_unlock(&store->mu);
+	return err;
+}
+
+/* ---- verdicts ------------------------------------------------------------------------------- */
+
+int mojo_apply_verdict(struct mojo_store *store, const struct mojo_record_verdict *verdict)
+{
+	struct mojo_cell cell;
+	struct mojo_version_value value;
+	int err = get_version(store, verdict->version, &cell, &value);
+	if (err)
+		return err;
+	value.verdict = verdict->verdict;
+	value.text = verdict->text;
+	value.text_length = verdict->text_length;
+	return put_version(store, verdict->version, &value);
+}
+
+int mojo_version_verdict(struct mojo_store *store, uint32_t version, enum mojo_verdict verdict, const char *text,
+			 size_t length)
+{
+	uint8_t fixed[MOJO_VERDICT_FIXED_BYTES];
+	struct mojo_record_verdict record = {
+		.version = version,
+		.verdict = verdict,
+		.text = (const uint8_t *)text,
+		.text_length = (uint32_t)length,
+	};
+	if (length > MOJO_VERDICT_MAX)
+		return -E2BIG;
+	if ((unsigned)verdict > MOJO_VERDICT_BAD || (length && memchr(text, '\0', length)))
+		return -EINVAL;
+	pthread_mutex_lock(&store->mu);
+	int err = mojo_begin(store, 0, true);
+	if (!err && (version == store->active || version == MOJO_ACTIVE))
+		err = -EBUSY;
+	if (!err)
+		err = mojo_apply_verdict(store, &record);
+	if (!err) {
+		mojo_put32(fixed, version);
+		mojo_put32(fixed + 4, (uint32_t)verdict);
+		mojo_log_record(&store->log, store->active, MOJO_RECORD_VERDICT, fixed, sizeof(fixed), text,
+				record.text_length);
 	}
 	pthread_mutex_unlock(&store->mu);
 	return err;

@@ -444,7 +444,7 @@ static void test_records_are_walked_in_order(void **state)
 static int decode_pages(uint32_t version, uint32_t bucket, uint32_t first, uint32_t count, uint32_t length)
 {
 	uint8_t payload[64] = { 0 };
-	struct mojo_record record = { MOJO_RECORD_PAGES, length, payload };
+	struct mojo_record record = { MOJO_RECORD_PAGES, 0, length, payload };
 	struct mojo_record_pages pages;
 	mojo_put32(payload, version);
 	mojo_put32(payload + 4, bucket);
@@ -473,7 +473,7 @@ static void test_a_record_of_pages_is_checked(void **state)
 static int decode_link(uint32_t dir, uint32_t child, const char *name, uint32_t name_length, uint32_t length)
 {
 	uint8_t payload[512] = { 0 };
-	struct mojo_record record = { MOJO_RECORD_LINK, length, payload };
+	struct mojo_record record = { MOJO_RECORD_LINK, 0, length, payload };
 	struct mojo_record_link link;
 	mojo_put32(payload, dir);
 	mojo_put32(payload + 4, child);
@@ -515,7 +515,7 @@ static void test_a_record_of_a_link_is_checked(void **state)
 static int decode_commit(uint32_t version, uint32_t message_length, uint32_t length)
 {
 	uint8_t payload[MOJO_COMMIT_FIXED_BYTES + MOJO_MESSAGE_MAX + 1] = { 0 };
-	struct mojo_record record = { MOJO_RECORD_COMMIT, length, payload };
+	struct mojo_record record = { MOJO_RECORD_COMMIT, 0, length, payload };
 	struct mojo_record_commit commit;
 	mojo_put32(payload, version);
 	mojo_put32(payload + 4, message_length);

@@ -80,7 +80,7 @@ static void wait_for_one_at_the_gate(void)
 
 /* What the index was told of a page. */
 struct told {
-	uint32_t bucket, checksum;
+	uint32_t version, bucket, checksum;
 	uint64_t page, address;
 };
 
@@ -99,22 +99,24 @@ struct world {
 	int pages_error;
 };
 
-static int on_inode(void *arg, uint32_t bucket, uint8_t *ret_bytes)
+static int on_inode(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret_bytes)
 {
 	struct world *world = arg;
+	(void)version;
 	if (bucket == world->gone_bucket)
 		return -ENOENT;
 	mojo_inode_encode(ret_bytes, &(struct mojo_inode){ .attr = { .mode = S_IFREG | 0644, .size = bucket * 10 } });
 	return 0;
 }
 
-static int on_pages(void *arg, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
+static int on_pages(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
 		    const uint32_t *checksums)
 {
 	struct world *world = arg;
 	for (uint32_t i = 0; i < count && !world->pages_error; i++) {
 		assert_true(world->told_count < PAGES_MAX);
-		world->told[world->told_count++] = (struct told){ bucket, checksums[i], first + i, address + i };
+		world->told[world->told_count++] =
+			(struct told){ version, bucket, checksums[i], first + i, address + i };
 	}
 	return world->pages_error;
 }
@@ -191,7 +193,7 @@ static int room(struct world *world, uint32_t pages)
 static void add_page(struct world *world, uint32_t bucket, uint32_t page, uint64_t tag)
 {
 	uint8_t *data;
-	assert_ok(mojo_log_add(&world->log, bucket, page, &data));
+	assert_ok(mojo_log_add(&world->log, world->log.version, bucket, page, &data));
 	bench_fill(data, PAGE, tag);
 }
 
@@ -199,7 +201,7 @@ static void add_record(struct world *world, uint32_t number)
 {
 	uint8_t payload[4];
 	mojo_put32(payload, number);
-	mojo_log_record(&world->log, MOJO_RECORD_REMOVE, payload, sizeof(payload), NULL, 0);
+	mojo_log_record(&world->log, world->log.version, MOJO_RECORD_REMOVE, payload, sizeof(payload), NULL, 0);
 }
 
 /* ---- reading what was written --------------------------------------------------------------- */
@@ -279,14 +281,14 @@ static void test_a_group_is_records_inodes_pages_and_the_closing_record(void **s
 	assert_ok(room(world, 5));
 	add_page(world, 9, 4, 1);
 	add_record(world, 100);
-	assert_ok(mojo_log_inode(&world->log, 9));
+	assert_ok(mojo_log_inode(&world->log, world->log.version, 9));
 	add_page(world, 7, 1, 2);
 	add_record(world, 101);
 	add_page(world, 9, 5, 3);
-	assert_ok(mojo_log_inode(&world->log, 9)); /* twice is once */
+	assert_ok(mojo_log_inode(&world->log, world->log.version, 9)); /* twice is once */
 	add_page(world, 9, 7, 4);
 	add_page(world, 9, 3, 5);
-	mojo_log_record(&world->log, MOJO_RECORD_UNLINK, "abcd", 4, "efghijkl", 8);
+	mojo_log_record(&world->log, world->log.version, MOJO_RECORD_UNLINK, "abcd", 4, "efghijkl", 8);
 	uint64_t opened = (uint64_t)world->log.opened_ns;
 	assert_true(opened > 0);
 	assert_ok(mojo_log_sync(&world->log));
@@ -351,6 +353,14 @@ static int apply(void *arg)
 	return a->error;
 }
 
+static int close_with(struct world *world, const char *payload, uint32_t length, struct apply *a)
+{
+	struct mojo_log_closing closing = {
+		.type = MOJO_RECORD_COMMIT, .payload = payload, .length = length, .apply = apply, .arg = a
+	};
+	return mojo_log_close(&world->log, true, &closing);
+}
+
 static void test_a_closing_record_is_the_last_and_is_applied_behind_the_pages(void **state)
 {
 	struct world *world = *state;
@@ -358,7 +368,7 @@ static void test_a_closing_record_is_the_last_and_is_applied_behind_the_pages(vo
 	assert_ok(room(world, 1));
 	add_record(world, 1);
 	add_page(world, 5, 5, 5);
-	assert_ok(mojo_log_close(&world->log, MOJO_RECORD_COMMIT, "closing payload", 15, apply, &a));
+	assert_ok(close_with(world, "closing payload", 15, &a));
 	assert_int_equal(a.told_count, 1);
 	struct found *found = read_group(world->io, 0);
 	assert_non_null(found);
@@ -368,13 +378,13 @@ static void test_a_closing_record_is_the_last_and_is_applied_behind_the_pages(vo
 	assert_int_equal(world->log.durable_sequence, 1);
 	found_free(found);
 	/* Without anything else in the batch, too. */
-	assert_ok(mojo_log_close(&world->log, MOJO_RECORD_COMMIT, "x", 1, apply, &a));
+	assert_ok(close_with(world, "x", 1, &a));
 	assert_int_equal(world->log.durable_sequence, 2);
 	/* If it cannot be applied nothing is written, and that is for good. */
 	uint64_t tail = world->log.tail;
 	unsigned writes = gate.writes;
 	a.error = -EUCLEAN;
-	assert_errno(mojo_log_close(&world->log, MOJO_RECORD_COMMIT, "x", 1, apply, &a), EUCLEAN);
+	assert_errno(close_with(world, "x", 1, &a), EUCLEAN);
 	assert_int_equal(gate.writes, writes);
 	assert_int_equal(world->failed, -EUCLEAN);
 	found = read_group(world->io, tail);
@@ -385,17 +395,17 @@ static void test_a_page_written_twice_is_one_page(void **state)
 {
 	struct world *world = *state;
 	assert_ok(room(world, 2));
-	assert_null(mojo_log_find(&world->log, 5, 1));
+	assert_null(mojo_log_find(&world->log, world->log.version, 5, 1));
 	add_page(world, 5, 1, 1);
-	uint8_t *data = mojo_log_find(&world->log, 5, 1);
+	uint8_t *data = mojo_log_find(&world->log, world->log.version, 5, 1);
 	assert_non_null(data);
 	bench_fill(data, PAGE, 2);
-	assert_null(mojo_log_find(&world->log, 5, 2));
-	assert_null(mojo_log_find(&world->log, 6, 1));
-	assert_null(mojo_log_find(&world->log, 5, 1 + (1ull << 32)));
+	assert_null(mojo_log_find(&world->log, world->log.version, 5, 2));
+	assert_null(mojo_log_find(&world->log, world->log.version, 6, 1));
+	assert_null(mojo_log_find(&world->log, world->log.version, 5, 1 + (1ull << 32)));
 	assert_ok(mojo_log_sync(&world->log));
 	assert_int_equal(world->told_count, 1);
-	assert_null(mojo_log_find(&world->log, 5, 1));
+	assert_null(mojo_log_find(&world->log, world->log.version, 5, 1));
 }
 
 static void test_an_inode_that_is_gone_is_left_out(void **state)
@@ -404,7 +414,7 @@ static void test_an_inode_that_is_gone_is_left_out(void **state)
 	assert_ok(room(world, 0));
 	world->gone_bucket = 6;
 	for (uint32_t bucket = 5; bucket < 8; bucket++)
-		assert_ok(mojo_log_inode(&world->log, bucket));
+		assert_ok(mojo_log_inode(&world->log, world->log.version, bucket));
 	assert_ok(mojo_log_sync(&world->log));
 	struct found *found = read_group(world->io, 0);
 	assert_non_null(found);
@@ -418,7 +428,7 @@ static void test_thousands_of_inodes_take_several_header_blocks(void **state)
 	bool seen[2001] = { false };
 	for (uint32_t bucket = 1; bucket <= 2000; bucket++) {
 		assert_ok(room(world, 0));
-		assert_ok(mojo_log_inode(&world->log, bucket));
+		assert_ok(mojo_log_inode(&world->log, world->log.version, bucket));
 	}
 	assert_ok(mojo_log_sync(&world->log));
 	struct found *found = read_group(world->io, 0);
@@ -522,7 +532,8 @@ static void test_records_go_out_before_they_pass_their_limit(void **state)
 	for (int i = 0; i < 3000; i++) {
 		assert_ok(room(world, 0));
 		for (int k = 0; k < 8; k++) /* the most that one operation writes */
-			mojo_log_record(&world->log, MOJO_RECORD_REMOVE, payload, sizeof(payload), NULL, 0);
+			mojo_log_record(&world->log, world->log.version, MOJO_RECORD_REMOVE, payload, sizeof(payload),
+					NULL, 0);
 		assert_true(world->log.record_bytes <= MOJO_LOG_RECORD_BYTES_MAX + MOJO_LOG_OPERATION_BYTES);
 	}
 	assert_in_range(world->log.groups, 80, 110);
@@ -539,7 +550,7 @@ static void test_what_is_forgotten_is_not_written(void **state)
 		uint32_t bucket = dice_below(&dice, 4), page = dice_below(&dice, 300);
 		if (dice_below(&dice, 10) == 0) {
 			uint64_t count = dice_below(&dice, 5) ? dice_below(&dice, 30) : UINT64_MAX;
-			mojo_log_forget(&world->log, bucket + 1, page, count);
+			mojo_log_forget(&world->log, world->log.version, bucket + 1, page, count);
 			for (uint32_t i = page; i < 300 && i - page < count; i++)
 				present[bucket][i] = false;
 		} else if (!present[bucket][page]) {
@@ -549,13 +560,14 @@ static void test_what_is_forgotten_is_not_written(void **state)
 		uint64_t next = UINT64_MAX;
 		for (uint32_t i = 300; i-- > page;)
 			next = present[bucket][i] ? i : next;
-		assert_true(mojo_log_waiting(&world->log, bucket + 1, page) == next);
-		assert_int_equal(mojo_log_find(&world->log, bucket + 1, page) != NULL, present[bucket][page]);
+		assert_true(mojo_log_waiting(&world->log, world->log.version, bucket + 1, page) == next);
+		assert_int_equal(mojo_log_find(&world->log, world->log.version, bucket + 1, page) != NULL,
+				 present[bucket][page]);
 	}
 	unsigned count = 0;
 	for (uint32_t b = 0; b < 4; b++) {
 		for (uint32_t i = 0; i < 300; i++) {
-			uint8_t *data = mojo_log_find(&world->log, b + 1, i), want[PAGE];
+			uint8_t *data = mojo_log_find(&world->log, world->log.version, b + 1, i), want[PAGE];
 			assert_int_equal(data != NULL, present[b][i]);
 			bench_fill(want, PAGE, b * 1000 + i);
 			if (data)
@@ -564,12 +576,12 @@ static void test_what_is_forgotten_is_not_written(void **state)
 		}
 	}
 	assert_int_equal(world->log.page_count, count);
-	mojo_log_forget(&world->log, 1, 0, UINT64_MAX);
-	mojo_log_forget(&world->log, 2, 0, UINT64_MAX);
-	mojo_log_forget(&world->log, 3, 0, UINT64_MAX);
-	mojo_log_forget(&world->log, 4, 0, UINT64_MAX);
+	mojo_log_forget(&world->log, world->log.version, 1, 0, UINT64_MAX);
+	mojo_log_forget(&world->log, world->log.version, 2, 0, UINT64_MAX);
+	mojo_log_forget(&world->log, world->log.version, 3, 0, UINT64_MAX);
+	mojo_log_forget(&world->log, world->log.version, 4, 0, UINT64_MAX);
 	assert_int_equal(world->log.page_count, 0);
-	assert_true(mojo_log_waiting(&world->log, 1, 0) == UINT64_MAX);
+	assert_true(mojo_log_waiting(&world->log, world->log.version, 1, 0) == UINT64_MAX);
 }
 
 /* ---- several at once ------------------------------------------------------------------------ */
@@ -661,11 +673,11 @@ static void test_a_page_in_flight_is_found_by_its_address(void **state)
 	assert_memory_equal(data, want, PAGE);
 	assert_null(mojo_log_flight(&world->log, address - 1));
 	assert_null(mojo_log_flight(&world->log, address + 1));
-	assert_null(mojo_log_find(&world->log, 5, 8));
+	assert_null(mojo_log_find(&world->log, world->log.version, 5, 8));
 	/* The batch that is open now is another one: the page may be written anew. */
 	add_page(world, 5, 8, 9);
 	bench_fill(want, PAGE, 9);
-	assert_memory_equal(mojo_log_find(&world->log, 5, 8), want, PAGE);
+	assert_memory_equal(mojo_log_find(&world->log, world->log.version, 5, 8), want, PAGE);
 	bench_fill(want, PAGE, 8);
 	assert_memory_equal(mojo_log_flight(&world->log, address), want, PAGE);
 	assert_false(mojo_log_is_empty(&world->log));
@@ -854,7 +866,7 @@ static void assert_failed_for_good(struct world *world, int error)
 	assert_int_equal(room(world, 1), error);
 	add_record(world, 5);
 	assert_int_equal(mojo_log_sync(&world->log), error);
-	assert_int_equal(mojo_log_close(&world->log, MOJO_RECORD_COMMIT, "x", 1, apply, &a), error);
+	assert_int_equal(close_with(world, "x", 1, &a), error);
 	assert_int_equal(mojo_log_fail(&world->log, -ENOMEM, "something else"), -ENOMEM);
 	assert_int_equal(world->failures, 1); /* the first one counts */
 	assert_int_equal(world->log.failed, error);
@@ -899,8 +911,8 @@ static void test_a_failed_chunk_is_for_good(void **state)
 	uint64_t address;
 	assert_ok(mojo_log_reserve(&world->log, 1000, &address));
 	world->log.next_chunk = -1;
-	assert_ok(mojo_log_add(&world->log, 5, 1, &(uint8_t *){ NULL }));
-	memset(mojo_log_find(&world->log, 5, 1), 0, PAGE);
+	assert_ok(mojo_log_add(&world->log, world->log.version, 5, 1, &(uint8_t *){ NULL }));
+	memset(mojo_log_find(&world->log, world->log.version, 5, 1), 0, PAGE);
 	for (uint32_t i = 2; i < 100; i++)
 		add_page(world, 5, i, i);
 	mojo_io_memory_fail(world->io, 0, -EIO, true);

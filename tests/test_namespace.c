@@ -215,7 +215,7 @@ static void test_more_names_with_one_hash_than_fit_are_refused(void **state)
 	assert_int_equal(bench_info(bench).files, before.files);
 	assert_false(bench_info(bench).failed);
 	/* One goes: there is room for one, in its place. */
-	assert_ok(mojo_apply_unlink(bench->store, MOJO_ROOT_BUCKET, 1ull << 61 | hash_of("full") << 7 | 64));
+	assert_ok(mojo_apply_unlink(&bench->store->main, MOJO_ROOT_BUCKET, 1ull << 61 | hash_of("full") << 7 | 64));
 	bench_file(bench, "full");
 	assert_int_equal(cookie_of(bench, MOJO_ROOT_BUCKET, "full") & 127, 64);
 	assert_true(exists(bench, MOJO_ROOT_BUCKET, "full"));
@@ -714,7 +714,7 @@ static void test_a_directory_has_a_limit_of_directories(void **state)
 	struct mojo_attr attr;
 	assert_ok(mojo_inode_get(&bench->store->main, MOJO_ROOT_BUCKET, &root));
 	root.attr.nlink = INT32_MAX;
-	assert_ok(mojo_inode_put(bench->store, &root));
+	assert_ok(mojo_inode_put(bench->store, &bench->store->main, &root));
 	assert_errno(mojo_mknod(bench->store, MOJO_ROOT_BUCKET, "d", S_IFDIR, 0, 0, 0, &attr), EMLINK);
 	bench_file(bench, "a file");
 }
