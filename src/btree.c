@@ -61,7 +61,9 @@ bool mojo_tree_alone(const struct mojo_tree *tree, uint32_t label, mojo_refers_f
 
 static bool same_blob(const uint8_t *ref, const uint8_t *other)
 {
-	return !mojo_ref_in_memory(other) && mojo_ref_decode(ref).address == mojo_ref_decode(other).address;
+	if (mojo_ref_in_memory(ref) || mojo_ref_in_memory(other))
+		return memcmp(ref, other, MOJO_REF_BYTES) == 0;
+	return mojo_ref_decode(ref).address == mojo_ref_decode(other).address;
 }
 
 /* A node on disk, and a key that leads to it wherever it is part of a tree: one of its own does, for what is copied on
@@ -231,6 +233,72 @@ int mojo_tree_before(const struct mojo_tree *tree, const uint8_t *key, unsigned 
 	if (mojo_ref_is_null(tree->root))
 		return -ENOENT;
 	return before_below(tree, tree->root, LEVEL_ANY, key, key_length, ret_cell);
+}
+
+/* ---- comparing ------------------------------------------------------------------------------ */
+
+struct comparison {
+	const struct mojo_tree *tree, *other;
+	const uint8_t *key; /* look behind it */
+	unsigned key_length;
+	struct mojo_cell *cell;
+};
+
+static int next_changed_in(const struct comparison *c, struct mojo_blob *leaf)
+{
+	bool exact;
+	unsigned count = mojo_node_count(leaf->data), i = mojo_node_find(leaf->data, c->key, c->key_length, &exact);
+	struct mojo_cell theirs;
+	for (i += exact; i < count; i++) {
+		copy_cell(leaf, i, c->cell);
+		int err = mojo_tree_get(c->other, c->cell->key, c->cell->key_length, &theirs);
+		if (err && err != -ENOENT)
+			return err;
+		if (err || theirs.value_length != c->cell->value_length ||
+		    memcmp(theirs.value, c->cell->value, theirs.value_length) != 0)
+			return 0;
+	}
+	return -ENOENT;
+}
+
+/* @low leads to the node in c->tree. In c->other it may lead past it: then cells are compared that are the same. */
+static int next_changed_below(const struct comparison *c, const uint8_t *ref, unsigned level, const uint8_t *low,
+			      unsigned low_length)
+{
+	struct wanted wanted = { .ref = ref, .key = low, .key_length = low_length, .level = level };
+	bool shared;
+	int err = refers_to_node(c->other, &wanted, &shared);
+	if (err || shared)
+		return err ? err : -ENOENT;
+	struct mojo_blob *blob;
+	err = get_node(c->tree, ref, level, &blob);
+	if (err)
+		return err;
+	level = mojo_node_level(blob->data);
+	err = -ENOENT;
+	if (level == 0) {
+		err = next_changed_in(c, blob);
+	} else {
+		unsigned count = mojo_node_count(blob->data), length;
+		for (unsigned i = mojo_node_child(blob->data, c->key, c->key_length); i < count && err == -ENOENT;
+		     i++) {
+			if (i)
+				low = mojo_node_key(blob->data, i, &low_length);
+			err = next_changed_below(c, mojo_node_value(blob->data, i, &length), level - 1, low,
+						 low_length);
+		}
+	}
+	mojo_blob_put(c->tree->blobs, blob);
+	return err;
+}
+
+int mojo_tree_next_changed(const struct mojo_tree *tree, const struct mojo_tree *other, const uint8_t *key,
+			   unsigned key_length, struct mojo_cell *ret_cell)
+{
+	struct comparison c = { tree, other, key, key_length, ret_cell };
+	if (mojo_ref_is_null(tree->root))
+		return -ENOENT;
+	return next_changed_below(&c, tree->root, LEVEL_ANY, NULL, 0);
 }
 
 /* ---- changing ------------------------------------------------------------------------------- */

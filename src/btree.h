@@ -74,6 +74,10 @@ int mojo_tree_next(const struct mojo_tree *tree, const uint8_t *key, unsigned ke
 		   struct mojo_cell *ret_cell);
 /* mojo_tree_before - the last cell with a key < @key; -ENOENT if there is none. */
 int mojo_tree_before(const struct mojo_tree *tree, const uint8_t *key, unsigned key_length, struct mojo_cell *ret_cell);
+/* mojo_tree_next_changed - the first cell with a key > @key that @other does not have, or has with another value;
+ * -ENOENT if there is none. Nodes that both share are passed over. */
+int mojo_tree_next_changed(const struct mojo_tree *tree, const struct mojo_tree *other, const uint8_t *key,
+			   unsigned key_length, struct mojo_cell *ret_cell);
 int mojo_tree_put(struct mojo_tree *tree, const uint8_t *key, unsigned key_length, const uint8_t *value,
 		  unsigned value_length);
 /* mojo_tree_delete - -ENOENT if absent. */

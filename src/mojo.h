@@ -257,9 +257,8 @@ typedef bool mojo_changed_fn(void *arg, const struct mojo_attr *attr);
 
 /*
  * mojo_changed - the files and directories of @version (frozen, MOJO_ACTIVE or unpublished) whose attributes or content
- * are not those of the newest kept version below it; all of them if there is none. In rising order of bucket, each
- * once. What was removed is not among them. The cost follows what changed. What the open batch holds of the active
- * version counts by its inode only.
+ * are not those of the newest kept version below it; all of them if there is none. Each once, in no order. What was
+ * removed is not among them. The cost follows what changed.
  * -ENOENT: not kept, or dropped meanwhile.
  */
 int mojo_changed(struct mojo_store *store, uint32_t version, mojo_changed_fn *fn, void *arg);

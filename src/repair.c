@@ -379,8 +379,16 @@ static int write_out(struct repair *r)
 static int replay(struct repair *r, struct mojo_salvage *s)
 {
 	struct mojo_store *store = r->store;
-	if (!s->active_replaced)
-		return mojo_recover_log(store);
+	if (!s->active_replaced) {
+		int err = mojo_find_held(store); /* which version is unpublished: records may speak of it */
+		if (!err)
+			err = mojo_recover_log(store);
+		/* From here on nothing dies, until marking: what follows changes frozen versions, too. */
+		store->settled.count = 0;
+		store->settled.cut = false;
+		store->main.held = UINT32_MAX;
+		return err;
+	}
 	/* It tells of changes to another tree than the one that is there now. */
 	uint64_t reached;
 	int err = mojo_recover_follow(store, &store->root, &reached);

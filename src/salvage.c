@@ -320,9 +320,9 @@ static int next_version(struct mojo_store *store, uint32_t from, struct mojo_cel
 
 static bool is_version_cell(const struct mojo_store *store, const struct mojo_cell *cell)
 {
+	struct mojo_version_value value;
 	return cell->key_length == 4 && mojo_get_be32(cell->key) && mojo_get_be32(cell->key) < store->active &&
-	       cell->value_length >= MOJO_REF_BYTES + 16 && !mojo_ref_is_null(cell->value) &&
-	       cell->value_length - MOJO_REF_BYTES - 16 == mojo_get32(cell->value + MOJO_REF_BYTES + 12);
+	       mojo_version_decode(cell->value, cell->value_length, &value) == 0;
 }
 
 int mojo_each_version(struct mojo_store *store, mojo_version_fn *fn, void *arg)
@@ -343,6 +343,24 @@ int mojo_each_version(struct mojo_store *store, mojo_version_fn *fn, void *arg)
 	return fn(arg, &store->main, store->active);
 }
 
+/* Only the newest frozen version can be unpublished. *ret_changed: @cell was mended. */
+static void salvage_state(struct mojo_salvage *s, struct mojo_cell *cell, bool *ret_changed)
+{
+	struct mojo_version_value value;
+	uint32_t version = mojo_get_be32(cell->key);
+	*ret_changed = false;
+	if (version == s->store->active - 1 || mojo_version_decode(cell->value, cell->value_length, &value) != 0 ||
+	    !value.unpublished)
+		return;
+	uint8_t bytes[MOJO_VERSION_BYTES_MAX];
+	value.unpublished = false;
+	mojo_version_encode(bytes, &value);
+	memcpy(cell->value, bytes, cell->value_length);
+	*ret_changed = true;
+	tell(s, "version %" PRIu32 " was noted as not published, though later ones are frozen: it counts as published",
+	     version);
+}
+
 static int salvage_versions(struct mojo_salvage *s)
 {
 	struct mojo_store *store = s->store;
@@ -352,13 +370,15 @@ static int salvage_versions(struct mojo_salvage *s)
 	int err;
 	for (bool behind = false; !(err = mojo_tree_next(&store->versions, key, length, behind, &cell));
 	     behind = true) {
-		bool gone = true;
+		bool gone = true, changed = false;
 		struct mojo_tree tree;
 		memcpy(key, cell.key, cell.key_length);
 		length = cell.key_length;
 		if (is_version_cell(store, &cell)) {
 			tree_of(store, &cell, &tree);
 			err = salvage_tree(s, &tree, tree.version, &gone);
+			if (!err && !gone)
+				salvage_state(s, &cell, &changed);
 		}
 		if (err)
 			return err;
@@ -366,7 +386,7 @@ static int salvage_versions(struct mojo_salvage *s)
 			tell(s, "version %" PRIu32 " is lost: nothing of its index can be read",
 			     length == 4 ? mojo_get_be32(key) : 0);
 			err = mojo_tree_delete(&store->versions, key, length);
-		} else if (memcmp(tree.root, cell.value, MOJO_REF_BYTES) != 0) {
+		} else if (changed || memcmp(tree.root, cell.value, MOJO_REF_BYTES) != 0) {
 			memcpy(cell.value, tree.root, MOJO_REF_BYTES);
 			err = mojo_tree_put(&store->versions, key, length, cell.value, cell.value_length);
 		}

@@ -647,14 +647,19 @@ static int walk_version_cell(struct verify *v, const uint8_t *key, unsigned key_
 			     unsigned length)
 {
 	uint32_t version = key_length == 4 ? mojo_get_be32(key) : 0;
-	if (!version || version >= v->store->active || length < MOJO_REF_BYTES + 16 || mojo_ref_is_null(value) ||
-	    length - MOJO_REF_BYTES - 16 != mojo_get32(value + MOJO_REF_BYTES + 12)) {
+	struct mojo_version_value decoded;
+	if (!version || version >= v->store->active || mojo_version_decode(value, length, &decoded) != 0) {
 		mojo_found(
 			v->sink,
 			&(struct mojo_finding){ .kind = MOJO_FOUND_INDEX, .severity = MOJO_ERROR, .version = version },
 			"what is noted of a version is not of a form that is possible");
 		return 0;
 	}
+	if (decoded.unpublished && version != v->store->active - 1)
+		mojo_found(
+			v->sink,
+			&(struct mojo_finding){ .kind = MOJO_FOUND_INDEX, .severity = MOJO_ERROR, .version = version },
+			"the version is noted as not published, though later ones are frozen");
 	int err = walk_version(v, version, value);
 	v->version = 0;
 	v->tree = NULL;

@@ -5,8 +5,9 @@
  * now, after reopening, after a crash, and in every frozen version.
  *
  * The engine runs without its background thread and never flushes unasked, so that a batch ends only with a
- * call that says so (sync, commit, drop, checkpoint). After a crash the store must be exactly the model as of
- * the last such call.
+ * call that says so (sync, commit, publish, drop, checkpoint). After a crash the store must be exactly the model as of
+ * the last such call: the active version, the frozen ones, and the one that is frozen and not published, which is
+ * changed at random (settled) while the active one changes as well.
  *
  *   test_model [SEED [OPERATIONS]]
  *   MOJO_TEST_SEED, MOJO_TEST_OPS   the same; the seed "random" is one from the clock
@@ -228,7 +229,10 @@ struct tree {
 };
 
 struct frozen {
-	uint32_t version;
+	uint32_t version; /* 0: none */
+	bool settled;
+	enum mojo_verdict verdict;
+	char verdict_text[MOJO_VERDICT_MAX + 1];
 	int64_t time_ns;
 	size_t message_length;
 	char message[MOJO_MESSAGE_MAX + 1];
@@ -250,6 +254,9 @@ struct run {
 
 	struct tree *now;
 	struct tree *durable; /* what a crash must come back to */
+	struct frozen draft;  /* frozen, not published */
+	struct frozen durable_draft;
+	uint32_t durable_active;
 	struct frozen frozen[VERSIONS_MAX];
 	unsigned frozen_count;
 	uint32_t active;
@@ -257,6 +264,7 @@ struct run {
 
 	unsigned char *buf, *buf2; /* IO_BYTES_MAX each */
 	unsigned long reopened, crashed, power_cuts, committed, dropped, surprises, verified;
+	unsigned long settled, published, given_up, refrozen; /* steps, versions, versions; crashes with one */
 };
 
 static void __attribute__((format(printf, 2, 3), noreturn)) die(struct run *r, const char *format, ...)
@@ -693,6 +701,21 @@ static void check_tree(struct run *r, uint32_t version, struct tree *tree, struc
 	}
 }
 
+static void check_version_info(struct run *r, const struct frozen *frozen, const struct mojo_version_info *info,
+			       bool unpublished)
+{
+	if (info->version != frozen->version || info->active || info->time_ns != frozen->time_ns ||
+	    strlen(info->message) != frozen->message_length ||
+	    memcmp(info->message, frozen->message, frozen->message_length) != 0)
+		die(r, "version %" PRIu32 " is listed as %" PRIu32 ", or with another time or message", frozen->version,
+		    info->version);
+	/* A step of the settling that did nothing, or was lost, marks it all the same, or does not. */
+	if (info->unpublished != unpublished || (frozen->settled && !info->settled) ||
+	    info->verdict != frozen->verdict || strcmp(info->verdict_text, frozen->verdict_text) != 0)
+		die(r, "version %" PRIu32 ": unpublished %d settled %d verdict %d '%s'", frozen->version,
+		    info->unpublished, info->settled, (int)info->verdict, info->verdict_text);
+}
+
 static void check_versions(struct run *r)
 {
 	struct mojo_version_info info;
@@ -702,12 +725,15 @@ static void check_versions(struct run *r)
 		const struct frozen *frozen = &r->frozen[i];
 
 		expect(r, mojo_version_next(r->store, from, &info), 0, "mojo_version_next");
-		if (info.version != frozen->version || info.active || info.time_ns != frozen->time_ns ||
-		    strlen(info.message) != frozen->message_length ||
-		    memcmp(info.message, frozen->message, frozen->message_length) != 0)
-			die(r, "version %" PRIu32 " is listed as %" PRIu32 ", or with another time or message",
-			    frozen->version, info.version);
+		check_version_info(r, frozen, &info, false);
 		from = info.version + 1;
+	}
+	if (mojo_unpublished(r->store) != r->draft.version)
+		die(r, "the unpublished version is %" PRIu32 ", not %" PRIu32, mojo_unpublished(r->store),
+		    r->draft.version);
+	if (r->draft.version) {
+		expect(r, mojo_version_find(r->store, r->draft.version, &info), 0, "mojo_version_find");
+		check_version_info(r, &r->draft, &info, true);
 	}
 	expect(r, mojo_version_next(r->store, from, &info), 0, "mojo_version_next (active)");
 	if (!info.active || info.version != r->active)
@@ -729,8 +755,9 @@ static void check_info(struct run *r)
 			*(S_ISDIR(node->mode) ? &dirs : &files) += 1;
 	}
 	expect(r, mojo_info(r->store, &info), 0, "mojo_info");
-	if (info.active_version != r->active || info.frozen_versions != r->frozen_count || info.files != files ||
-	    info.directories != dirs || info.failed || info.read_only || info.page_size != r->page_size ||
+	if (info.active_version != r->active || info.frozen_versions != r->frozen_count + (r->draft.version != 0) ||
+	    info.files != files || info.directories != dirs || info.failed || info.read_only ||
+	    info.page_size != r->page_size ||
 	    info.oldest_version != (r->frozen_count ? r->frozen[0].version : r->active))
 		die(r,
 		    "info: active %" PRIu32 "/%" PRIu32 " frozen %" PRIu64 "/%u files %" PRIu64 "/%" PRIu64
@@ -756,6 +783,8 @@ static void check_everything(struct run *r)
 	check_tree(r, MOJO_ACTIVE, r->now, &all);
 	for (unsigned i = 0; i < r->frozen_count; i++)
 		check_tree(r, r->frozen[i].version, r->frozen[i].tree, &all);
+	if (r->draft.version)
+		check_tree(r, r->draft.version, r->draft.tree, &all);
 	if (all.count)
 		qsort(all.list, all.count, sizeof(*all.list), compare_addresses);
 	for (size_t i = 1; i < all.count; i++) {
@@ -801,7 +830,7 @@ static void open_store(struct run *r)
 }
 
 /* The times of all nodes as the engine has them now, so that they can be held against it later. */
-static void learn_times(struct run *r, struct tree *tree)
+static void learn_times(struct run *r, uint32_t version, struct tree *tree)
 {
 	for (unsigned i = 0; i < NODES_MAX; i++) {
 		struct node *node = &tree->nodes[i];
@@ -809,7 +838,7 @@ static void learn_times(struct run *r, struct tree *tree)
 
 		if (!node->alive)
 			continue;
-		expect(r, mojo_getattr(r->store, MOJO_ACTIVE, node->bucket, &attr), 0, "mojo_getattr");
+		expect(r, mojo_getattr(r->store, version, node->bucket, &attr), 0, "mojo_getattr");
 		node->times_known = true;
 		node->atime_ns = attr.atime_ns;
 		node->mtime_ns = attr.mtime_ns;
@@ -824,6 +853,22 @@ static void forget_times(struct tree *tree)
 		tree->nodes[i].times_known = false;
 }
 
+static void frozen_free(struct frozen *frozen)
+{
+	tree_free(frozen->tree);
+	*frozen = (struct frozen){ 0 };
+}
+
+/* The state of the unpublished version, or that there is none, becomes that of @from. */
+static void draft_copy(struct frozen *to, const struct frozen *from)
+{
+	struct tree *tree = from->tree ? tree_copy(from->tree) : NULL;
+
+	frozen_free(to);
+	*to = *from;
+	to->tree = tree;
+}
+
 /* A batch has ended: a crash comes back to this. */
 static void now_durable(struct run *r)
 {
@@ -831,7 +876,9 @@ static void now_durable(struct run *r)
 
 	tree_free(r->durable);
 	r->durable = tree_copy(r->now);
-	learn_times(r, r->durable);
+	draft_copy(&r->durable_draft, &r->draft);
+	r->durable_active = r->active;
+	learn_times(r, MOJO_ACTIVE, r->durable);
 	expect(r, mojo_info(r->store, &info), 0, "mojo_info");
 	r->checkpoints = info.checkpoints;
 }
@@ -842,6 +889,14 @@ static void go_back_to(struct run *r, const struct tree *tree)
 
 	tree_free(r->now);
 	r->now = copy;
+}
+
+static void go_back_to_durable(struct run *r)
+{
+	go_back_to(r, r->durable);
+	draft_copy(&r->draft, &r->durable_draft);
+	r->active = r->durable_active;
+	r->refrozen += r->draft.version != 0;
 }
 
 static void on_finding(void *arg, const struct mojo_finding *f)
@@ -889,7 +944,7 @@ static void do_close(struct run *r)
 {
 	trace(r, "close and reopen");
 	go_back_to(r, r->now);
-	learn_times(r, r->now);
+	learn_times(r, MOJO_ACTIVE, r->now);
 	expect(r, mojo_close(r->store), 0, "mojo_close");
 	r->store = NULL;
 	r->reopened++;
@@ -912,7 +967,7 @@ static void do_crash(struct run *r)
 {
 	before_crash(r);
 	trace(r, "abandon and reopen");
-	go_back_to(r, r->durable);
+	go_back_to_durable(r);
 	mojo_abandon(r->store);
 	r->store = NULL;
 	r->crashed++;
@@ -928,7 +983,7 @@ static void do_power_cut(struct run *r)
 		return;
 	before_crash(r);
 	trace(r, "power cut");
-	go_back_to(r, r->durable);
+	go_back_to_durable(r);
 	if (chance(r, 2))
 		expect(r, mojo_io_memory_clone_durable(r->io, &copy), 0, "mojo_io_memory_clone_durable");
 	else
@@ -961,40 +1016,136 @@ static void do_drop(struct run *r)
 	trace(r, "drop version %" PRIu32, r->frozen[which].version);
 	expect(r, mojo_version_drop(r->store, r->frozen[which].version), 0, "mojo_version_drop");
 	expect(r, mojo_version_drop(r->store, r->frozen[which].version), -ENOENT, "drop of a dropped version");
-	tree_free(r->frozen[which].tree);
+	frozen_free(&r->frozen[which]);
 	memmove(&r->frozen[which], &r->frozen[which + 1], (r->frozen_count - which - 1) * sizeof(r->frozen[0]));
 	r->frozen_count--;
 	r->dropped++;
 	now_durable(r);
 }
 
-static void do_commit(struct run *r)
+static int refuse(void *arg)
 {
-	struct mojo_version_info info;
-	struct frozen *frozen;
-	uint32_t version = 0;
+	(void)arg;
+	return -EDEADLK;
+}
 
-	if (r->frozen_count == VERSIONS_MAX)
-		do_drop(r);
-	frozen = &r->frozen[r->frozen_count];
-	*frozen = (struct frozen){ .version = r->active };
+static int count_calls(void *arg)
+{
+	++*(unsigned *)arg;
+	return 0;
+}
+
+static void draw_message(struct run *r, struct frozen *frozen)
+{
 	frozen->message_length = chance(r, 3) ? 0 : (size_t)below(r, chance(r, 10) ? MOJO_MESSAGE_MAX + 1 : 40);
 	for (size_t i = 0; i < frozen->message_length; i++)
 		frozen->message[i] = (char)(1 + below(r, 255));
+}
+
+/* The active version freezes. */
+static void freeze(struct run *r, struct frozen *frozen, bool publish)
+{
+	struct mojo_version_info info;
+	uint32_t version = 0;
+	unsigned calls = 0;
+
+	*frozen = (struct frozen){ .version = r->active };
+	draw_message(r, frozen);
 	frozen->tree = tree_copy(r->now);
-	learn_times(r, frozen->tree);
-	trace(r, "commit version %" PRIu32, r->active);
-	expect(r, mojo_commit(r->store, frozen->message, frozen->message_length, &version), 0, "mojo_commit");
+	learn_times(r, MOJO_ACTIVE, frozen->tree);
+	trace(r, "%s version %" PRIu32, publish ? "commit" : "freeze", r->active);
+	if (publish) {
+		expect(r, mojo_commit(r->store, frozen->message, frozen->message_length, &version), 0, "mojo_commit");
+	} else {
+		expect(r, mojo_freeze(r->store, "", 0, refuse, r, &version), -EDEADLK, "mojo_freeze, refused");
+		expect(r, mojo_freeze(r->store, frozen->message, frozen->message_length, count_calls, &calls, &version),
+		       0, "mojo_freeze");
+		if (calls != 1)
+			die(r, "mojo_freeze asked %u times", calls);
+	}
 	if (version != r->active)
-		die(r, "commit froze version %" PRIu32 ", not %" PRIu32, version, r->active);
-	expect(r, mojo_version_next(r->store, version, &info), 0, "mojo_version_next");
+		die(r, "version %" PRIu32 " was frozen, not %" PRIu32, version, r->active);
+	expect(r, mojo_version_find(r->store, version, &info), 0, "mojo_version_find");
 	frozen->time_ns = info.time_ns;
-	if (info.version != version || info.time_ns <= 0)
-		die(r, "version %" PRIu32 " is not listed after its commit", version);
-	r->frozen_count++;
+	if (info.version != version || info.time_ns <= 0 || info.unpublished == publish)
+		die(r, "version %" PRIu32 " is not known as what it is after it was frozen", version);
 	r->active++;
+}
+
+static void do_commit(struct run *r)
+{
+	uint32_t version;
+
+	if (r->draft.version) {
+		expect(r, mojo_commit(r->store, "", 0, &version), -EAGAIN, "mojo_commit beside an unpublished version");
+		return;
+	}
+	if (r->frozen_count == VERSIONS_MAX)
+		do_drop(r);
+	freeze(r, &r->frozen[r->frozen_count++], true);
 	r->committed++;
 	now_durable(r);
+}
+
+static void do_freeze(struct run *r)
+{
+	uint32_t version;
+
+	if (r->draft.version)
+		expect(r, mojo_freeze(r->store, "", 0, NULL, NULL, &version), -EAGAIN,
+		       "mojo_freeze beside an unpublished version");
+	else
+		freeze(r, &r->draft, false);
+}
+
+static void do_publish(struct run *r)
+{
+	if (!r->draft.version) {
+		expect(r, mojo_publish(r->store, r->active), -ENOENT, "publication of the active version");
+		return;
+	}
+	if (r->frozen_count == VERSIONS_MAX)
+		do_drop(r);
+	trace(r, "publish version %" PRIu32, r->draft.version);
+	learn_times(r, r->draft.version, r->draft.tree);
+	expect(r, mojo_publish(r->store, r->draft.version), 0, "mojo_publish");
+	expect(r, mojo_publish(r->store, r->draft.version), -ENOENT, "publication of a published version");
+	r->frozen[r->frozen_count++] = r->draft;
+	r->draft = (struct frozen){ 0 };
+	r->published++;
+	now_durable(r);
+}
+
+static void do_give_up(struct run *r)
+{
+	if (!r->draft.version)
+		return;
+	trace(r, "give version %" PRIu32 " up", r->draft.version);
+	expect(r, mojo_version_drop(r->store, r->draft.version), 0, "drop of an unpublished version");
+	frozen_free(&r->draft);
+	r->given_up++;
+	now_durable(r);
+}
+
+static void do_verdict(struct run *r)
+{
+	unsigned which = (unsigned)below(r, VERSIONS_MAX + 1);
+	struct frozen *frozen = which < r->frozen_count ? &r->frozen[which] : &r->draft;
+	size_t length = (size_t)below(r, MOJO_VERDICT_MAX + 1);
+
+	if (!frozen->version) {
+		expect(r, mojo_version_verdict(r->store, r->active, MOJO_VERDICT_GOOD, "", 0), -EBUSY,
+		       "verdict on the active version");
+		return;
+	}
+	frozen->verdict = (enum mojo_verdict)below(r, MOJO_VERDICT_BAD + 1);
+	for (size_t i = 0; i < length; i++)
+		frozen->verdict_text[i] = (char)(1 + below(r, 255));
+	frozen->verdict_text[length] = '\0';
+	trace(r, "verdict %d on version %" PRIu32, (int)frozen->verdict, frozen->version);
+	expect(r, mojo_version_verdict(r->store, frozen->version, frozen->verdict, frozen->verdict_text, length), 0,
+	       "mojo_version_verdict");
+	do_sync(r); /* the frozen ones are as they are after a crash, too */
 }
 
 /* ---- operations on files and names -------------------------------------------------------- */
@@ -1490,6 +1641,96 @@ static void do_seek(struct run *r)
 	}
 }
 
+/* ---- settling ----------------------------------------------------------------------------- */
+
+static struct node *pick_in_draft(struct run *r)
+{
+	unsigned start = (unsigned)below(r, NODES_MAX);
+
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		struct node *node = &r->draft.tree->nodes[(start + i) % NODES_MAX];
+
+		if (node->alive && is_linked_file(node))
+			return node;
+	}
+	return NULL;
+}
+
+static void settle_write(struct run *r, struct node *node)
+{
+	uint64_t offset = pick_offset(r, node);
+	size_t length = pick_length(r);
+
+	for (size_t i = 0; i < length; i += sizeof(uint64_t)) {
+		uint64_t bits = random64(r);
+
+		memcpy(r->buf + i, &bits, length - i < sizeof(bits) ? length - i : sizeof(bits));
+	}
+	trace(r, "settle: write bucket %" PRIu32 " offset %" PRIu64 " length %zu", node->bucket, offset, length);
+	expect(r, mojo_settle_write(r->store, r->draft.version, node->bucket, offset, r->buf, length), 0,
+	       "mojo_settle_write");
+	content_write(&node->content, offset, r->buf, length);
+	if (length && node->size < offset + length)
+		node->size = offset + length;
+}
+
+static void settle_truncate(struct run *r, struct node *node)
+{
+	struct mojo_attr attr = { .size = chance(r, 3) ? 0 : pick_offset(r, node) };
+
+	trace(r, "settle: truncate bucket %" PRIu32 " from %" PRIu64 " to %" PRIu64, node->bucket, node->size,
+	      attr.size);
+	set_size(node, attr.size);
+	expect(r, mojo_settle_setattr(r->store, r->draft.version, node->bucket, MOJO_SET_SIZE, &attr, &attr), 0,
+	       "mojo_settle_setattr (size)");
+	node->times_known = false;
+	check_attr(r, r->draft.version, r->draft.tree, node, &attr, "settle_setattr (size)");
+}
+
+static void settle_unlink(struct run *r, struct node *node)
+{
+	struct node *dir = &r->draft.tree->nodes[node->parent];
+	struct mojo_attr attr;
+
+	trace(r, "settle: unlink bucket %" PRIu32, node->bucket);
+	expect(r, mojo_settle_unlink(r->store, r->draft.version, dir->bucket, node->name), 0, "mojo_settle_unlink");
+	expect(r, mojo_getattr(r->store, r->draft.version, node->bucket, &attr), -ENOENT,
+	       "getattr of what was removed");
+	expect(r, mojo_settle_unlink(r->store, r->draft.version, dir->bucket, node->name), -ENOENT,
+	       "mojo_settle_unlink of no name");
+	dir->times_known = false;
+	node_clear(node);
+}
+
+/* Some steps in a row, as they come when a database is recovered; the active version goes on in between. */
+static void do_settle(struct run *r)
+{
+	struct node *node;
+
+	if (!r->draft.version || !(node = pick_in_draft(r))) {
+		expect(r, mojo_settle_write(r->store, r->active, MOJO_ROOT_BUCKET, 0, "", 1), -ENOENT,
+		       "mojo_settle_write to the active version");
+		return;
+	}
+	switch (below(r, 10)) {
+	case 0:
+		settle_unlink(r, node);
+		break;
+	case 1:
+	case 2:
+		settle_truncate(r, node);
+		break;
+	case 3:
+		check_range(r, r->draft.version, node, pick_offset(r, node), pick_length(r));
+		return;
+	default:
+		settle_write(r, node);
+		node->times_known = false;
+	}
+	r->draft.settled = true;
+	r->settled++;
+}
+
 struct operation {
 	void (*run)(struct run *r);
 	unsigned weight;
@@ -1500,6 +1741,7 @@ static const struct operation operations[] = {
 	{ do_remove, 900 }, { do_rename, 500 },   { do_setattr, 200 },  { do_hold, 150 },      { do_release, 150 },
 	{ do_list, 100 },   { do_lookup, 300 },   { do_seek, 200 },     { do_sync, 300 },      { do_commit, 12 },
 	{ do_drop, 8 },     { do_checkpoint, 8 }, { do_close, 4 },      { do_crash, 8 },       { do_power_cut, 8 },
+	{ do_settle, 900 }, { do_freeze, 24 },    { do_publish, 14 },   { do_give_up, 4 },     { do_verdict, 6 },
 };
 
 static void one_operation(struct run *r)
@@ -1524,6 +1766,7 @@ static void check_space_comes_back(struct run *r)
 {
 	struct mojo_info info;
 
+	do_give_up(r);
 	while (r->frozen_count)
 		do_drop(r);
 	for (unsigned i = 1; i < NODES_MAX; i++) {
@@ -1630,8 +1873,10 @@ static void finish(struct run *r)
 	mojo_io_free(r->io);
 	tree_free(r->now);
 	tree_free(r->durable);
+	frozen_free(&r->draft);
+	frozen_free(&r->durable_draft);
 	for (unsigned i = 0; i < r->frozen_count; i++)
-		tree_free(r->frozen[i].tree);
+		frozen_free(&r->frozen[i]);
 	if (r->host && r->directory[0])
 		remove_tree(r->directory);
 	free(r->buf);
@@ -1664,6 +1909,8 @@ static void test_engine_does_what_the_model_does(void **state)
 		      "a checkpoint of the engine's own), %lu full verifications\n",
 		      (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9, r->committed,
 		      r->dropped, r->reopened, r->crashed, r->power_cuts, r->surprises, r->verified);
+	print_message("settling: %lu steps, %lu versions published, %lu given up, %lu openings in the middle\n",
+		      r->settled, r->published, r->given_up, r->refrozen);
 	expect(r, mojo_close(r->store), 0, "mojo_close");
 	r->store = NULL;
 }
