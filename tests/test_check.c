@@ -1270,6 +1270,42 @@ static void test_a_block_that_is_two_pages(void **state)
 	assert_only(&seen, MOJO_FOUND_SHARED, 1);
 }
 
+/* One block is said to hold a page of @bucket, and a slot of another file: told once, of whichever comes later. */
+static void assert_index_shared(struct bench *bench, uint32_t bucket, uint64_t address, const char *wanted)
+{
+	struct mojo_slotmap map = mojo_map_of(bench->store, &bench->store->main);
+	struct seen seen;
+	uint32_t sum = 1, added;
+	map.killed = NULL;
+	assert_ok(mojo_slotmap_set(&map, bucket, 0, 1, address, &sum, &added));
+	bench_checkpoint(bench);
+	bench_checkpoint(bench);
+	bench_crash(bench);
+	look(bench, &seen, false);
+	assert_only(&seen, MOJO_FOUND_SHARED, 1);
+	if (!strstr(seen.text, wanted))
+		fail_msg("\"%s\" was not found, but \"%s\"", wanted, seen.text);
+}
+
+static void test_a_page_where_a_piece_of_the_index_lies(void **state)
+{
+	struct bench *bench = *state;
+	struct history h = make_history(bench);
+	bench_commit(bench, "kept");
+	assert_index_shared(bench, h.small, slot_address(bench, MOJO_ACTIVE, h.big, 0), "the index");
+}
+
+static void test_a_piece_of_the_index_where_a_page_lies(void **state)
+{
+	struct bench *bench = *state;
+	struct history h = make_history(bench);
+	bench_commit(bench, "kept");
+	bench_put(bench, h.other, 0, 70 * BENCH_PAGE, 8); /* a slot that only the active version has */
+	bench_checkpoint(bench);
+	assert_index_shared(bench, h.small, slot_address(bench, MOJO_ACTIVE, h.other, 0),
+			    "a piece of the index lies where a page lies, too");
+}
+
 static void test_a_page_where_nothing_was_written(void **state)
 {
 	struct bench *bench = *state;
@@ -1579,6 +1615,8 @@ int main(void)
 		BENCH_TEST(test_a_missing_root_directory),
 		BENCH_TEST(test_a_wrong_count_of_files),
 		BENCH_TEST(test_a_block_that_is_two_pages),
+		BENCH_TEST(test_a_page_where_a_piece_of_the_index_lies),
+		BENCH_TEST(test_a_piece_of_the_index_where_a_page_lies),
 		BENCH_TEST(test_a_page_where_nothing_was_written),
 		BENCH_TEST(test_missing_short_and_foreign_chunk_files),
 		BENCH_TEST(test_an_interrupted_repair_can_be_repeated),
