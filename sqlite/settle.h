@@ -10,8 +10,8 @@
  *
  * Transactions over several databases. Their journals name a super-journal by the path that its application saw. Such
  * a path is looked for in the version by leaving out leading components until the rest is found:
- * "/mnt/db/x/a.db-mj1234" may be x/a.db-mj1234. The names carry random digits, so that a match is no accident. So does the super-journal name
- * the journals of its databases.
+ * "/mnt/db/x/a.db-mj1234" may be x/a.db-mj1234. The names carry random digits, so that a match is no accident. So are
+ * the names of the journals that a super-journal lists.
  *
  * What is not SQLite's, encrypted or damaged is left as it is, and reported by an event.
  *
@@ -35,8 +35,9 @@ struct settle_options {
 	/* What a user should know about a database: one line, called from the calling thread, without locks. */
 	mojo_event_fn *event;
 	void *event_arg;
-	/* Is there a super-journal at this absolute path, outside of the store? Asked only for what is not found within,
-	 * when one database of a transaction lies elsewhere. Default: no. It must not wait for the store's own mount. */
+	/* Is there a super-journal at this absolute path, outside of the store? Asked only for what is not found
+	 * within, when one database of a transaction lies elsewhere. Default: no. It must not wait for the store's own
+	 * mount. */
 	bool (*exists_outside)(void *arg, const char *path);
 	void *exists_arg;
 	/* Set by another thread to give up: looked at between databases, and at every access to one. */
@@ -67,7 +68,8 @@ bool settle_is_side_file(const char *name);
  * @options: may be NULL
  * @ret_result: may be NULL; filled on failure, too, with what was done until then
  * Returns 0 although a database was left as it is. Errors, after which the version may be partly settled and must not
- * be published: -ECANCELED, -ENOMEM, -ENOSPC, -EIO and other errors of the engine.
+ * be published: -ECANCELED, -ENOMEM, -ENOSPC, and what else kept a change from being made. A page that cannot be read
+ * is no error: its database is left as it is.
  */
 int settle_version(struct mojo_store *store, uint32_t version, const struct settle_file *files, size_t count,
 		   const struct settle_options *options, struct settle_result *ret_result);

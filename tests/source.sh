@@ -18,17 +18,17 @@ none() {
 	[ -z "$2" ] || complain "$1" "$2"
 }
 
-sources=$(find src fuse cli tests bench -name '*.[ch]' | sort)
+sources=$(find src fuse cli sqlite tests bench -name '*.[ch]' | sort)
 scripts=$(find tests contrib bench .ci -type f \( -name '*.sh' -o -path bench/run -o -path bench/table -o -path bench/plot -o -path 'contrib/*' -o -path '.ci/*' \) | sort)
 
 # Layers: the engine knows no FUSE, inih or SQLite, and each library is called from one place.
 none "src/ includes what the engine must not know" \
 	"$(grep -nE '#[[:space:]]*include[[:space:]]*[<"](fuse|fuse_lowlevel|fuse3/.*|ini|sqlite3)(\.h)?[>"]' src/*.[ch] || true)"
-none "src/ includes from above" "$(grep -nE '#[[:space:]]*include[[:space:]]*"(\.\./)?(fuse|cli|tests)/' src/*.[ch] || true)"
+none "src/ includes from above" "$(grep -nE '#[[:space:]]*include[[:space:]]*"(\.\./)?(fuse|cli|sqlite|tests)/' src/*.[ch] || true)"
 only_in() { # HEADER FILE...: nothing else includes it
 	local header=$1 file
 	shift
-	for file in $(grep -lE "#[[:space:]]*include[[:space:]]*[<\"]${header}[>\"]" src/*.[ch] fuse/*.[ch] cli/*.[ch] || true); do
+	for file in $(grep -lE "#[[:space:]]*include[[:space:]]*[<\"]${header}[>\"]" src/*.[ch] fuse/*.[ch] cli/*.[ch] sqlite/*.[ch] || true); do
 		case " $* " in
 		*" $file "*) ;;
 		*) complain "$file includes <$header>, which belongs to: $*" ;;
@@ -39,9 +39,10 @@ only_in zstd.h src/codec.c
 only_in xxhash.h src/checksum.c src/checksum.h
 only_in jansson.h src/report.c
 only_in ini.h fuse/config.c
+only_in 'sqlite3(ext)?\.h' sqlite/*.[ch]
 
 # The programs see the engine only through mojo.h, io.h, io_record.h and report.h.
-for file in fuse/*.[ch] cli/*.[ch]; do
+for file in fuse/*.[ch] cli/*.[ch] sqlite/*.[ch]; do
 	while read -r header; do
 		name=${header##*/}
 		case $name in mojo.h | io.h | io_record.h | report.h) continue ;; esac
