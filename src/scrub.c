@@ -25,6 +25,7 @@ struct scrub {
 	struct mojo_store *store;
 	struct mojo_sink *sink;
 	uint64_t rate, total;
+	uint32_t pps; /* pages per slot; the root itself is only looked at under the lock */
 	bool index;
 	struct timespec begun;
 	struct mojo_block_set seen;   /* pages */
@@ -173,7 +174,7 @@ static int read_run(struct scrub *s, uint32_t bucket, uint64_t page, const struc
 static int read_slot(struct scrub *s, uint32_t bucket, uint32_t number)
 {
 	struct mojo_store *store = s->store;
-	uint32_t pps = store->root.pages_per_slot, group_blocks = store->space.group_blocks;
+	uint32_t pps = s->pps, group_blocks = store->space.group_blocks;
 	uint32_t most = READ_BYTES / mojo_page_size(store);
 	uint64_t first = (uint64_t)number * pps;
 	struct mojo_tree frozen, *tree;
@@ -222,7 +223,7 @@ static int read_slot(struct scrub *s, uint32_t bucket, uint32_t number)
 		}
 		while (n < most && i + n < pps && s->entries[i + n].version &&
 		       s->entries[i + n].address == s->entries[i].address + n &&
-		       s->entries[i + n].address % store->root.chunk_blocks)
+		       s->entries[i + n].address % store->chunks.chunk_blocks)
 			n++;
 		err = read_run(s, bucket, first + i, &s->entries[i], n);
 		i += n;
@@ -325,7 +326,10 @@ int mojo_scrub_into(struct mojo_store *store, struct mojo_sink *sink, uint64_t b
 		.index = index,
 	};
 	clock_gettime(CLOCK_MONOTONIC, &s.begun);
-	s.entries = malloc(store->root.pages_per_slot * sizeof(*s.entries));
+	pthread_mutex_lock(&store->mu);
+	s.pps = store->root.pages_per_slot;
+	pthread_mutex_unlock(&store->mu);
+	s.entries = malloc(s.pps * sizeof(*s.entries));
 	s.leaf = calloc(1, store->blobs.node_bytes);
 	s.buf = malloc(READ_BYTES);
 	s.path = malloc(PATH_BYTES);
@@ -336,10 +340,15 @@ int mojo_scrub_into(struct mojo_store *store, struct mojo_sink *sink, uint64_t b
 		if (err == -EUCLEAN && index)
 			mojo_found(sink, &(struct mojo_finding){ .kind = MOJO_FOUND_INDEX, .severity = MOJO_ERROR },
 				   "the list of versions cannot be read from version %" PRIu32 " on", from);
-		if (err == -EUCLEAN && from < store->active) {
+		if (err == -EUCLEAN) {
 			/* What cannot be listed cannot be read; the active version is known without. */
-			info = (struct mojo_version_info){ .version = store->active, .active = true };
-			err = 0;
+			pthread_mutex_lock(&store->mu);
+			uint32_t active = store->active;
+			pthread_mutex_unlock(&store->mu);
+			if (from < active) {
+				info = (struct mojo_version_info){ .version = active, .active = true };
+				err = 0;
+			}
 		}
 		if (err)
 			break;
