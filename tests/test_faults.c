@@ -585,7 +585,7 @@ static void sweep(struct stage *stage, const char *what, struct plan plan, uint6
 
 static void both(const char *what, enum fault_kind kind, int error, uint64_t step)
 {
-	for (unsigned turn = 0; turn < (test_is_long() ? 40 : 4); turn++) {
+	for (unsigned turn = 0; turn < (test_is_long() ? 40 : TEST_SLOWNESS > 1 ? 1 : 4); turn++) {
 		char name[64];
 		snprintf(name, sizeof(name), "%s %u", what, turn);
 		memory_fault = disk.looking = disk.space = (struct fault){ 0 };

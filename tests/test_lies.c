@@ -668,7 +668,7 @@ static void test_a_crashed_store(void **state)
 	if (test_is_long())
 		run(make_small, CRASHED, "crashed", 1, 1, 1, 1, 1);
 	else
-		run(make_small, CRASHED, "crashed", 1, 251, 1, 29, 1);
+		run(make_small, CRASHED, "crashed", 2 * TEST_SLOWNESS, 251, 1 * TEST_SLOWNESS, 29, 1);
 }
 
 static void test_a_closed_store(void **state)
@@ -677,7 +677,7 @@ static void test_a_closed_store(void **state)
 	if (test_is_long())
 		run(make_small, CLOSED, "closed", 1, 1, 1, 1, 1);
 	else
-		run(make_small, CLOSED, "closed", 7, 509, 1, 101, 3);
+		run(make_small, CLOSED, "closed", 7 * TEST_SLOWNESS, 509, 1 * TEST_SLOWNESS, 101, 3);
 }
 
 static void test_a_store_with_recycled_chunks(void **state)
@@ -686,7 +686,7 @@ static void test_a_store_with_recycled_chunks(void **state)
 	if (test_is_long())
 		run(make_recycled, CRASHED, "recycled", 7, 1009, 3, 5003, 3);
 	else
-		run(make_recycled, CRASHED, "recycled", 509, 40009, 41, 100003, 151);
+		run(make_recycled, CRASHED, "recycled", 1511 * TEST_SLOWNESS, 40009, 127 * TEST_SLOWNESS, 300007, 401);
 }
 
 int main(void)

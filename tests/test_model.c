@@ -1939,7 +1939,8 @@ int main(int argc, char **argv)
 
 	for (unsigned i = 0; i < 2; i++) {
 		runs[i].seed = argc > 1 ? strtoull(argv[1], NULL, 0) : test_seed(1795181235);
-		runs[i].operations = (unsigned long)setting(argc > 2 ? argv[2] : NULL, "MOJO_TEST_OPS", 100000);
+		runs[i].operations =
+			(unsigned long)setting(argc > 2 ? argv[2] : NULL, "MOJO_TEST_OPS", 100000 / TEST_SLOWNESS);
 		runs[i].host = io && !strcmp(io, "host");
 		runs[i].trace = getenv("MOJO_TEST_TRACE") != NULL;
 	}

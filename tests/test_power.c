@@ -1090,13 +1090,6 @@ static uint64_t setting(const char *name, uint64_t otherwise)
 	return text && *text ? strtoull(text, NULL, 0) : otherwise;
 }
 
-/* Under a sanitizer everything takes several times as long. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SLOWNESS 6
-#else
-#define SLOWNESS 1
-#endif
-
 /* ---- the tests ------------------------------------------------------------------------------- */
 
 /* All choices where there are at most @most, else so many random ones. */
@@ -1128,7 +1121,7 @@ static void every_state_of_short_work(void **state)
 		{ OP_MKDIR, OP_CREATE, OP_WRITE, OP_SYNC, OP_HOLD, OP_WRITE, OP_CRASH, OP_COMMIT, OP_CHECKPOINT },
 	};
 	static const uint32_t page_sizes[] = { 4096, 65536 };
-	uint64_t most = test_is_long() ? 4000 : 160 / SLOWNESS, sampled = 0;
+	uint64_t most = test_is_long() ? 4000 : 160 / TEST_SLOWNESS, sampled = 0;
 	struct counts counts = { 0 };
 	struct dice dice = dice_new("every state of short work");
 	double since = seconds();
@@ -1168,7 +1161,7 @@ static void every_two_losses_of_two_groups(void **state)
 		if (place.begun < 6 || choices < 30)
 			continue; /* the two groups wait for their flush */
 		assert_true(choices < 1000);
-		for (uint64_t i = 0; i < choices; i += SLOWNESS) {
+		for (uint64_t i = 0; i < choices; i += TEST_SLOWNESS) {
 			struct mojo_io *io = power_build_choice(power, i), *look;
 			unsigned snap;
 			assert_ok(mojo_io_memory_clone(io, &look));
@@ -1183,7 +1176,7 @@ static void every_two_losses_of_two_groups(void **state)
 				if (again.begun < 3 || all < 30)
 					continue;
 				counts.moments++;
-				for (uint64_t k = 0; k < all; k += SLOWNESS)
+				for (uint64_t k = 0; k < all; k += TEST_SLOWNESS)
 					try_state(next, second, &again, power_build_choice(second, k), k, false,
 						  &counts);
 			}
@@ -1195,7 +1188,7 @@ static void every_two_losses_of_two_groups(void **state)
 	power_free(power);
 	run_free(run);
 	report("two losses of two groups", &counts, since);
-	assert_true(counts.states > 3000 / SLOWNESS / SLOWNESS);
+	assert_true(counts.states > 3000 / TEST_SLOWNESS / TEST_SLOWNESS);
 }
 
 /* The same work over what was lost, or other; then lose power in that, its recovery included. */
@@ -1297,7 +1290,7 @@ static void sample(struct run *run, uint64_t states, bool quiet, bool nested, st
 
 static void states_of_long_work(void **state)
 {
-	uint64_t target = setting("MOJO_TEST_STATES", test_is_long() ? 1000000 : 15000 / SLOWNESS);
+	uint64_t target = setting("MOJO_TEST_STATES", test_is_long() ? 1000000 : 15000 / TEST_SLOWNESS);
 	struct counts counts = { 0 };
 	struct dice dice = dice_new("states of long work");
 	double since = seconds();

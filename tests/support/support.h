@@ -36,6 +36,19 @@
 /* test_is_long - are long forms asked for (MOJO_TEST_LONG, set and not 0)? */
 bool test_is_long(void);
 
+/* Under a sanitizer everything takes several times as long: short forms do so much less there. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TEST_SLOWNESS 6
+#endif
+#endif
+#if !defined(TEST_SLOWNESS) && (defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
+#define TEST_SLOWNESS 6
+#endif
+#ifndef TEST_SLOWNESS
+#define TEST_SLOWNESS 1
+#endif
+
 /* test_seed - the seed of a random test, which prints it: MOJO_TEST_SEED if that is a number; one from the clock if it
  * is "random", or if it is not set and long forms are asked for; otherwise @fixed, so that runs are alike. */
 uint64_t test_seed(uint64_t fixed);
