@@ -124,6 +124,8 @@ static void print_human(const struct target *target, const struct mojo_info *inf
 	print_count("  active", info->active_version);
 	print_count("  oldest", info->oldest_version);
 	print_count("  frozen", info->frozen_versions);
+	if (info->unpublished_version)
+		print_count("  unpublished", info->unpublished_version);
 	print_count("  files", info->files);
 	print_count("  directories", info->directories);
 

@@ -152,6 +152,14 @@ static void print_human(const struct mojo_version_info *info, bool utc)
 	printf("%c %8" PRIu32 "  %-*s", info->active ? '*' : ' ', info->version, info->message[0] ? 22 : 0,
 	       info->active ? "(active)" : format_time(info->time_ns, utc, time));
 	print_escaped(stdout, info->message, strlen(info->message), true);
+	if (info->verdict != MOJO_VERDICT_UNKNOWN) {
+		printf("%s[%s", info->message[0] ? " " : "  ", info->verdict == MOJO_VERDICT_GOOD ? "verified" : "bad");
+		if (info->verdict_text[0]) {
+			fputs(": ", stdout);
+			print_escaped(stdout, info->verdict_text, strlen(info->verdict_text), true);
+		}
+		putchar(']');
+	}
 	putchar('\n');
 }
 

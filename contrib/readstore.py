@@ -50,17 +50,27 @@ class Version:
         self.pages = {bucket: dict(of) for bucket, of in other.pages.items()} if other else {}
         # bucket -> page -> (address, checksum)
 
+class Frozen:
+    """What is kept of a frozen version."""
+    def __init__(self, tree, time, message, flags=0, verdict=(0, b"")):
+        self.tree, self.time, self.message, self.flags, self.verdict = tree, time, message, flags, verdict
+
 class Store:
     def __init__(self, directory):
         self.directory = directory
         self.read_root()
         self.active = self.load_version(self.main_ref)
-        self.frozen = {}  # number -> (Reference or Version, time, message)
+        self.frozen = {}  # number -> Frozen, whose tree is a Reference until it is needed
         for key, value in self.cells(self.versions_ref, 2):
-            time, length = unpack_from("<q4xI", value, 24)
-            want(length == len(value) - 40, "a version's message")
-            self.frozen[unpack(">I", key)[0]] = Reference(value[:24]), time, value[40:]
+            time, flags, length = unpack_from("<qII", value, 24)
+            verdict, text = flags >> 2 & 3, flags >> 8 & 255
+            want(not flags & ~0xff0f and verdict < 3 and length + text == len(value) - 40, "what is kept of a version")
+            message = value[40:40 + length]
+            self.frozen[unpack(">I", key)[0]] = Frozen(
+                Reference(value[:24]), time, message, flags & 3, (verdict, value[40 + length:]))
         self.replay()
+        for number, frozen in self.frozen.items():
+            want(not frozen.flags & 1 or number == self.version - 1, "a version that is not published")
 
     def read_root(self):
         with open(os.path.join(self.directory, "mojo.state"), "rb") as file:
@@ -164,8 +174,9 @@ class Store:
             return None
         records, at, end = [], 96, 96 + group["bytes"]
         while at < end:
-            kind, length = unpack_from("<HxxI", head, at)
-            records.append((kind, head[at + 8:at + 8 + length]))
+            kind, flags, length = unpack_from("<HHI", head, at)
+            want(not flags or flags == 1 and kind in (3, 5, 6, 7, 8), "the flags of a record")
+            records.append((kind, head[at + 8:at + 8 + length], flags))
             at += 8 + length
         want(at == end and len(records) == group["count"], "the records of a group")
         return group, records
@@ -174,13 +185,13 @@ class Store:
         for place in (address, address + -address % self.chunk_blocks):
             found = self.group_at(place)
             if found and found[0]["sequence"] == sequence and (
-                    found[0]["epoch"] == epoch or found[1][:1] == [(1, struct.pack("<Q", epoch))]):
+                    found[0]["epoch"] == epoch or found[1][:1] == [(1, struct.pack("<Q", epoch), 0)]):
                 return found
         return None
 
     def is_whole(self, group, records):
         address = group["address"] + group["headers"]
-        for payload in (payload for kind, payload in records if kind == 2):
+        for payload in (payload for kind, payload, _ in records if kind == 2):
             _, bucket, first, count = unpack_from("<IIII", payload)
             for i, sum_of_page in enumerate(unpack("<%dI" % count, payload[16:])):
                 if page_checksum(self.blocks(address, self.page_size), bucket, first + i) != sum_of_page:
@@ -203,16 +214,25 @@ class Store:
         want(self.sequence + self.replayed > durable, "groups that were durable are lost")
         for group, records in groups[:self.replayed]:
             address = group["address"] + group["headers"]
-            for kind, payload in records:
-                address += self.apply(kind, payload, address)
+            for kind, payload, flags in records:
+                address += self.apply(kind, payload, flags, address)
             want(address == group["end"], "data blocks are left over")
 
-    def apply(self, kind, payload, address):
+    def unpublished(self):
+        """the version that is frozen and not published, to be changed"""
+        frozen = self.frozen.get(self.version - 1)
+        want(frozen and frozen.flags & 1, "an unpublished version")
+        self.view(self.version - 1)
+        return frozen.tree
+
+    def apply(self, kind, payload, flags, address):
         """one record; returns how many data blocks are its own"""
         now, numbers = self.active, unpack_from("<%dI" % min(len(payload) // 4, 4), payload)
+        if kind != 8 and flags & 1 or kind == 2 and numbers[0] != self.version:
+            now = self.unpublished()
         if kind == 2:
             version, bucket, first, count = numbers
-            want(version == self.version and bucket in now.inodes, "pages of what is not there")
+            want(version in (self.version, self.version - 1) and bucket in now.inodes, "pages of what is not there")
             for i, sum_of_page in enumerate(unpack("<%dI" % count, payload[16:])):
                 now.pages.setdefault(bucket, {})[first + i] = address + i, sum_of_page
             return count
@@ -233,12 +253,19 @@ class Store:
         elif kind == 8:
             version, length, time = unpack_from("<IIq", payload)
             want(version == self.version and length == len(payload) - 16, "a commit")
-            self.frozen[version] = Version(now), time, payload[16:]
+            want(not any(frozen.flags & 1 for frozen in self.frozen.values()), "a version published before the next")
+            self.frozen[version] = Frozen(Version(now), time, payload[16:], flags & 1)
             self.version += 1
         elif kind == 9:
             want(self.frozen.pop(numbers[0], None), "a version to drop")
         elif kind == 10:
             return unpack("<QI", payload)[1]
+        elif kind == 11:
+            want(self.unpublished() and numbers == (self.version - 1,), "a version to publish")
+            self.frozen[self.version - 1].flags &= ~1
+        elif kind == 15:
+            want(numbers[0] in self.frozen and numbers[1] < 3 and len(payload) <= 208, "a verdict")
+            self.frozen[numbers[0]].verdict = numbers[1], payload[8:]
         else:
             want(kind == 1, "a record of an unknown type")
         return 0
@@ -246,8 +273,10 @@ class Store:
     def view(self, number):
         if number in (0, self.version):
             return self.active
-        version = self.frozen[number][0]
-        return version if isinstance(version, Version) else self.load_version(version)
+        frozen = self.frozen[number]
+        if not isinstance(frozen.tree, Version):
+            frozen.tree = self.load_version(frozen.tree)
+        return frozen.tree
 
     def walk(self, version, directory=1, path=b""):
         """(path, bucket) of all there is below a directory"""
@@ -275,8 +304,10 @@ def main(directory, number=None, wanted=None):
     store, out = Store(directory), sys.stdout.buffer
     if number is None:
         print("active version %d, root %d, %d groups replayed" % (store.version, store.generation, store.replayed))
-        for frozen, (_, time, message) in sorted(store.frozen.items()):
-            print(frozen, time, message.decode(errors="replace"))
+        for number, frozen in sorted(store.frozen.items()):
+            verdict = ("", " [verified]", " [bad]")[frozen.verdict[0]]
+            state = " (not published)" if frozen.flags & 1 else ""
+            print(number, frozen.time, frozen.message.decode(errors="replace") + verdict + state)
         return 0
     version = store.view(int(number))
     for path, bucket in store.walk(version):

@@ -312,18 +312,19 @@ struct mojo_info {
 	uint32_t pages_per_slot;
 	uint64_t chunk_bytes;
 	uint32_t active_version;
-	uint32_t oldest_version;  /* lowest kept; the active one if none is frozen */
-	uint64_t frozen_versions; /* how many are kept; an unpublished one counts */
-	uint64_t files;           /* entries of the active version that are not directories */
-	uint64_t directories;     /* of the active version, the root included */
-	uint64_t chunks;          /* data files, spares included */
-	uint64_t store_bytes;     /* disk space the chunks occupy */
-	uint64_t dead_bytes;      /* known dead, not yet given back */
-	uint64_t log_bytes;       /* since the last checkpoint */
-	uint64_t generation;      /* of the root */
-	uint64_t sequence;        /* of the last group */
-	uint64_t cache_bytes;     /* index in memory now */
-	uint64_t flushes;         /* since the store was opened */
+	uint32_t oldest_version;      /* lowest kept; the active one if none is frozen */
+	uint64_t frozen_versions;     /* how many are kept; an unpublished one does not count */
+	uint32_t unpublished_version; /* 0: none */
+	uint64_t files;               /* entries of the active version that are not directories */
+	uint64_t directories;         /* of the active version, the root included */
+	uint64_t chunks;              /* data files, spares included */
+	uint64_t store_bytes;         /* disk space the chunks occupy */
+	uint64_t dead_bytes;          /* known dead, not yet given back */
+	uint64_t log_bytes;           /* since the last checkpoint */
+	uint64_t generation;          /* of the root */
+	uint64_t sequence;            /* of the last group */
+	uint64_t cache_bytes;         /* index in memory now */
+	uint64_t flushes;             /* since the store was opened */
 	uint64_t groups;
 	uint64_t checkpoints;
 	uint64_t pages_written;

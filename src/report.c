@@ -218,18 +218,24 @@ static int get_time(const json_t *object, const char *name, int64_t *ret_time_ns
 	return text ? time_from_text(text, ret_time_ns) : -EBADMSG;
 }
 
-static int get_message(const json_t *object, char ret_message[MOJO_MESSAGE_MAX + 1])
+/* What put_bytes() put: at most @max bytes, and a NUL, into @ret_text. */
+static int get_text(const json_t *object, const char *name, const char *hex_name, size_t max, char *ret_text)
 {
-	const json_t *plain = json_object_get(object, "message");
-	const json_t *hex = json_object_get(object, "message_hex");
+	const json_t *plain = json_object_get(object, name);
+	const json_t *hex = json_object_get(object, hex_name);
 
-	if (plain && !hex && json_is_string(plain) && json_string_length(plain) <= MOJO_MESSAGE_MAX) {
-		memcpy(ret_message, json_string_value(plain), json_string_length(plain) + 1);
+	if (plain && !hex && json_is_string(plain) && json_string_length(plain) <= max) {
+		memcpy(ret_text, json_string_value(plain), json_string_length(plain) + 1);
 		return 0;
 	}
 	if (hex && !plain && json_is_string(hex))
-		return hex_to_bytes(json_string_value(hex), json_string_length(hex), MOJO_MESSAGE_MAX, ret_message);
+		return hex_to_bytes(json_string_value(hex), json_string_length(hex), max, ret_text);
 	return -EBADMSG;
+}
+
+static int get_message(const json_t *object, char ret_message[MOJO_MESSAGE_MAX + 1])
+{
+	return get_text(object, "message", "message_hex", MOJO_MESSAGE_MAX, ret_message);
 }
 
 /* ---- text ----------------------------------------------------------------------------------- */
@@ -327,11 +333,12 @@ struct field {
 	}
 
 static const struct field numbers[] = {
-	FIELD(format),         FIELD(page_size),       FIELD(pages_per_slot), FIELD(chunk_bytes), FIELD(active_version),
-	FIELD(oldest_version), FIELD(frozen_versions), FIELD(files),          FIELD(directories), FIELD(chunks),
-	FIELD(store_bytes),    FIELD(dead_bytes),      FIELD(log_bytes),      FIELD(generation),  FIELD(sequence),
-	FIELD(cache_bytes),    FIELD(flushes),         FIELD(groups),         FIELD(checkpoints), FIELD(pages_written),
-	FIELD(pages_read),
+	FIELD(format),         FIELD(page_size),      FIELD(pages_per_slot),  FIELD(chunk_bytes),
+	FIELD(active_version), FIELD(oldest_version), FIELD(frozen_versions), FIELD(unpublished_version),
+	FIELD(files),          FIELD(directories),    FIELD(chunks),          FIELD(store_bytes),
+	FIELD(dead_bytes),     FIELD(log_bytes),      FIELD(generation),      FIELD(sequence),
+	FIELD(cache_bytes),    FIELD(flushes),        FIELD(groups),          FIELD(checkpoints),
+	FIELD(pages_written),  FIELD(pages_read),
 };
 
 #define NUMBERS (sizeof(numbers) / sizeof(numbers[0]))
@@ -507,6 +514,47 @@ int report_state_from_json(const char *text, struct mojo_info *ret_info, struct 
 
 /* ---- versions ------------------------------------------------------------------------------- */
 
+/* What is known of a frozen version beside its name. A member is left out where there is nothing to say. */
+static int put_version_state(json_t *object, const struct mojo_version_info *info)
+{
+	int error = 0;
+
+	if (info->unpublished)
+		error = put(object, "unpublished", json_true());
+	if (!error && info->settled)
+		error = put(object, "settled", json_true());
+	if (!error && info->verdict != MOJO_VERDICT_UNKNOWN)
+		error = put(object, "verdict", json_string(info->verdict == MOJO_VERDICT_GOOD ? "good" : "bad"));
+	if (!error && info->verdict_text[0])
+		error = put_bytes(object, "verdict_text", info->verdict_text,
+				  strnlen(info->verdict_text, MOJO_VERDICT_MAX));
+	return error;
+}
+
+static int get_version_state(const json_t *object, struct mojo_version_info *info)
+{
+	const json_t *verdict = json_object_get(object, "verdict");
+	int error = 0;
+
+	if (json_object_get(object, "unpublished"))
+		error = get_bool(object, "unpublished", &info->unpublished);
+	if (!error && json_object_get(object, "settled"))
+		error = get_bool(object, "settled", &info->settled);
+	if (!error && verdict) {
+		const char *text = json_string_value(verdict);
+
+		if (text && !strcmp(text, "good"))
+			info->verdict = MOJO_VERDICT_GOOD;
+		else if (text && !strcmp(text, "bad"))
+			info->verdict = MOJO_VERDICT_BAD;
+		else
+			error = -EBADMSG;
+	}
+	if (!error && (json_object_get(object, "verdict_text") || json_object_get(object, "verdict_text_hex")))
+		error = get_text(object, "verdict_text", "verdict_text_hex", MOJO_VERDICT_MAX, info->verdict_text);
+	return error;
+}
+
 static int version_to_json(const struct mojo_version_info *info, char **ret_text)
 {
 	json_t *object = json_object();
@@ -521,6 +569,8 @@ static int version_to_json(const struct mojo_version_info *info, char **ret_text
 		error = put(object, "active", json_boolean(info->active));
 	if (!error)
 		error = put_bytes(object, "message", info->message, strnlen(info->message, MOJO_MESSAGE_MAX));
+	if (!error)
+		error = put_version_state(object, info);
 	if (error) {
 		json_decref(object);
 		return error;
@@ -570,6 +620,8 @@ static int version_from_json(const json_t *object, struct mojo_version_info *ret
 		error = get_time(object, "time", &ret_info->time_ns);
 	if (!error)
 		error = get_message(object, ret_info->message);
+	if (!error)
+		error = get_version_state(object, ret_info);
 	if (!error)
 		ret_info->version = (uint32_t)version;
 	return error;

@@ -755,9 +755,9 @@ static void check_info(struct run *r)
 			*(S_ISDIR(node->mode) ? &dirs : &files) += 1;
 	}
 	expect(r, mojo_info(r->store, &info), 0, "mojo_info");
-	if (info.active_version != r->active || info.frozen_versions != r->frozen_count + (r->draft.version != 0) ||
-	    info.files != files || info.directories != dirs || info.failed || info.read_only ||
-	    info.page_size != r->page_size ||
+	if (info.active_version != r->active || info.frozen_versions != r->frozen_count ||
+	    info.unpublished_version != r->draft.version || info.files != files || info.directories != dirs ||
+	    info.failed || info.read_only || info.page_size != r->page_size ||
 	    info.oldest_version != (r->frozen_count ? r->frozen[0].version : r->active))
 		die(r,
 		    "info: active %" PRIu32 "/%" PRIu32 " frozen %" PRIu64 "/%u files %" PRIu64 "/%" PRIu64
@@ -1672,6 +1672,7 @@ static void settle_write(struct run *r, struct node *node)
 	content_write(&node->content, offset, r->buf, length);
 	if (length && node->size < offset + length)
 		node->size = offset + length;
+	r->draft.settled |= length > 0;
 }
 
 static void settle_truncate(struct run *r, struct node *node)
@@ -1683,6 +1684,7 @@ static void settle_truncate(struct run *r, struct node *node)
 	set_size(node, attr.size);
 	expect(r, mojo_settle_setattr(r->store, r->draft.version, node->bucket, MOJO_SET_SIZE, &attr, &attr), 0,
 	       "mojo_settle_setattr (size)");
+	r->draft.settled = true;
 	node->times_known = false;
 	check_attr(r, r->draft.version, r->draft.tree, node, &attr, "settle_setattr (size)");
 }
@@ -1698,6 +1700,7 @@ static void settle_unlink(struct run *r, struct node *node)
 	       "getattr of what was removed");
 	expect(r, mojo_settle_unlink(r->store, r->draft.version, dir->bucket, node->name), -ENOENT,
 	       "mojo_settle_unlink of no name");
+	r->draft.settled = true;
 	dir->times_known = false;
 	node_clear(node);
 }
@@ -1727,7 +1730,6 @@ static void do_settle(struct run *r)
 		settle_write(r, node);
 		node->times_known = false;
 	}
-	r->draft.settled = true;
 	r->settled++;
 }
 

@@ -24,6 +24,7 @@ static struct mojo_info some_info(void)
 		.active_version = MOJO_VERSION_MAX,
 		.oldest_version = 3,
 		.frozen_versions = 4,
+		.unpublished_version = 77,
 		.files = 5,
 		.directories = 6,
 		.chunks = 7,
@@ -57,6 +58,7 @@ static void assert_info_equal(const struct mojo_info *a, const struct mojo_info 
 	assert_int_equal(a->active_version, b->active_version);
 	assert_int_equal(a->oldest_version, b->oldest_version);
 	assert_true(a->frozen_versions == b->frozen_versions);
+	assert_int_equal(a->unpublished_version, b->unpublished_version);
 	assert_true(a->files == b->files);
 	assert_true(a->directories == b->directories);
 	assert_true(a->chunks == b->chunks);
@@ -98,6 +100,10 @@ static void assert_version_survives(const struct mojo_version_info *info)
 	assert_true(again->time_ns == info->time_ns);
 	assert_int_equal(again->active, info->active);
 	assert_string_equal(again->message, info->message);
+	assert_int_equal(again->unpublished, info->unpublished);
+	assert_int_equal(again->settled, info->settled);
+	assert_int_equal(again->verdict, info->verdict);
+	assert_string_equal(again->verdict_text, info->verdict_text);
 	free(again);
 	free(text);
 }
@@ -279,10 +285,33 @@ static void test_the_longest_messages_fit(void **state)
 
 	(void)state;
 	/* Each of these takes the most room in one way: hexadecimal, and escapes of six characters. */
+	info.unpublished = info.settled = true;
+	info.verdict = MOJO_VERDICT_GOOD;
 	memset(info.message, 0xff, MOJO_MESSAGE_MAX);
+	memset(info.verdict_text, 0xff, MOJO_VERDICT_MAX);
 	assert_version_survives(&info);
 	memset(info.message, 1, MOJO_MESSAGE_MAX);
+	memset(info.verdict_text, 1, MOJO_VERDICT_MAX);
 	assert_version_survives(&info);
+}
+
+static void test_verdicts_survive(void **state)
+{
+	struct mojo_version_info info = version_info(7, 1700000000123456789, "m");
+	size_t used;
+	char *text;
+
+	(void)state;
+	info.verdict = MOJO_VERDICT_BAD;
+	strcpy(info.verdict_text, "a.db: row 3 missing from index i");
+	assert_version_survives(&info);
+	info.verdict = MOJO_VERDICT_GOOD;
+	info.verdict_text[0] = '\0';
+	info.settled = true;
+	assert_version_survives(&info);
+	assert_int_equal(report_versions_to_json(&info, 1, SIZE_MAX, &used, &text), 0);
+	assert_non_null(strstr(text, "\"settled\":true,\"verdict\":\"good\"}]"));
+	free(text);
 }
 
 static void test_every_byte_survives(void **state)
@@ -706,6 +735,7 @@ int main(void)
 		cmocka_unit_test(test_hostile_state_is_refused),
 		cmocka_unit_test(test_versions_come_back_as_they_were),
 		cmocka_unit_test(test_the_longest_messages_fit),
+		cmocka_unit_test(test_verdicts_survive),
 		cmocka_unit_test(test_every_byte_survives),
 		cmocka_unit_test(test_form_of_a_message_that_is_not_utf8),
 		cmocka_unit_test(test_the_active_version_has_no_time),
