@@ -9,12 +9,10 @@
  * journal mode as it was, no transaction is there by halves, none that was acknowledged is missing, also if it spans two
  * databases; no side files are left; and the active version is as if nothing had been.
  */
-#include <sqlite3.h>
-
 #include "support/support.h"
 
 #include "../sqlite/settle.h"
-#include "../sqlite/vfs.h"
+#include "support/sql.h"
 
 enum {
 	PAGE = 4096,
@@ -336,72 +334,6 @@ static void kernel_free(struct kernel *kernel)
 		forget(&kernel->files[i]);
 }
 
-/* ---- reading a version ------------------------------------------------------------------------------ */
-
-struct reader {
-	struct volume *volume;
-	uint32_t version;
-};
-
-static int reader_full(void *arg, const char *name, uint32_t version, char *ret_path)
-{
-	(void)arg;
-	(void)version;
-	strcpy(ret_path, name);
-	return 0;
-}
-
-static int reader_place(void *arg, const char *path, const struct vfs_request *request, struct vfs_place *ret_place)
-{
-	struct reader *reader = arg;
-
-	(void)request;
-	ret_place->volume = reader->volume;
-	ret_place->version = reader->version;
-	ret_place->dir = MOJO_ROOT_BUCKET;
-	strcpy(ret_place->path, path + 1);
-	return 0;
-}
-
-static void reader_release(void *arg, struct volume *volume)
-{
-	(void)arg;
-	(void)volume;
-}
-
-static void reader_say(void *arg, int code, const char *text)
-{
-	(void)arg;
-	fprintf(stderr, "%d: %s\n", code, text);
-}
-
-static const struct vfs_paths reader_paths = {
-	.full = reader_full,
-	.place = reader_place,
-	.release = reader_release,
-	.say = reader_say,
-};
-
-static int64_t query(sqlite3 *db, const char *sql)
-{
-	sqlite3_stmt *statement;
-	int64_t value;
-
-	if (sqlite3_prepare_v2(db, sql, -1, &statement, NULL) != SQLITE_OK || sqlite3_step(statement) != SQLITE_ROW) {
-		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
-		return 0;
-	}
-	value = sqlite3_column_int64(statement, 0);
-	assert_int_equal(sqlite3_finalize(statement), SQLITE_OK);
-	return value;
-}
-
-static void run(sqlite3 *db, const char *sql)
-{
-	if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
-		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
-}
-
 /* ---- a writer, and versions of it ---------------------------------------------------------------------- */
 
 struct mode {
@@ -482,7 +414,7 @@ static void assert_no_side_files(struct trial *trial, uint32_t version)
 	/* The last database of a transaction takes its super-journal with it; one of which no journal speaks is nothing. */
 }
 
-static int64_t check_database(struct trial *trial, uint32_t version, const char *path)
+static int64_t check_database(struct trial *trial, struct sql_view *view, uint32_t version, const char *path)
 {
 	uint32_t bucket = bench_lookup(trial->bench, version, path + 1);
 	unsigned char header[100];
@@ -493,34 +425,28 @@ static int64_t check_database(struct trial *trial, uint32_t version, const char 
 	assert_ok(mojo_read(trial->bench->store, version, bucket, 0, header, sizeof(header), &length));
 	assert_int_equal(length, sizeof(header));
 	assert_int_equal(header[18], strcmp(trial->mode.journal, "WAL") == 0 ? 2 : 1);
-	if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, "reader") != SQLITE_OK)
-		fail_msg("%s in version %u: %s", path, version, sqlite3_errmsg(db));
-	assert_int_equal(query(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
-	assert_int_equal(query(db, "SELECT sum(money) FROM account"), MONEY);
-	number = query(db, "SELECT number FROM counter");
+	db = sql_view_open(view, path);
+	assert_int_equal(sql_query(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
+	assert_int_equal(sql_query(db, "SELECT sum(money) FROM account"), MONEY);
+	number = sql_query(db, "SELECT number FROM counter");
 	/* What a transaction writes at its end fits what it wrote first. */
-	assert_int_equal(query(db, "SELECT count(*) FROM big WHERE number <> (SELECT number FROM counter)"), 0);
-	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	assert_int_equal(sql_query(db, "SELECT count(*) FROM big WHERE number <> (SELECT number FROM counter)"), 0);
+	sql_close(db);
 	return number;
 }
 
 static void check_version(struct trial *trial, uint32_t version, int64_t acknowledged, int64_t begun)
 {
-	struct volume_config config = { .store = trial->bench->store, .read_only = true };
-	struct reader reader = { .version = version };
+	struct sql_view *view = sql_view_new(trial->bench->store, version);
 	bool is_wal = strcmp(trial->mode.journal, "WAL") == 0;
 	enum settle_verdict verdict;
 	char text[SETTLE_TEXT_SIZE];
-	struct vfs *vfs;
 	int64_t a, b;
 
 	assert_no_side_files(trial, version);
-	assert_ok(volume_new(&config, &reader.volume));
-	assert_ok(vfs_new("reader", &reader_paths, &reader, &vfs));
-	a = check_database(trial, version, "/a.db");
-	b = check_database(trial, version, "/sub/b.db");
-	vfs_free(vfs);
-	volume_free(reader.volume);
+	a = check_database(trial, view, version, "/a.db");
+	b = check_database(trial, view, version, "/sub/b.db");
+	sql_view_free(view);
 	assert_ok(settle_quick_check(trial->bench->store, version, MOJO_ROOT_BUCKET, "a.db", NULL, &verdict, text));
 	assert_int_equal(verdict, SETTLE_GOOD);
 
@@ -605,7 +531,7 @@ static sqlite3 *open_writer(struct trial *trial)
 		 "PRAGMA main.synchronous=%s; PRAGMA b.synchronous=%s;",
 		 strcmp(trial->mode.journal, "WAL") == 0 ? "PRAGMA locking_mode=EXCLUSIVE;" : "", trial->mode.journal,
 		 trial->mode.journal, trial->mode.synchronous, trial->mode.synchronous);
-	run(db, sql);
+	sql_run(db, sql);
 	sqlite3_wal_autocheckpoint(db, 20);
 	return db;
 }
@@ -625,7 +551,7 @@ static void make_tables(sqlite3 *db)
 			 "INSERT INTO %1$s.account SELECT i, %3$d FROM n;"
 			 "COMMIT;",
 			 schemas[i], ACCOUNTS, MONEY / ACCOUNTS);
-		run(db, sql);
+		sql_run(db, sql);
 	}
 }
 
@@ -636,7 +562,7 @@ static void transact(struct trial *trial, sqlite3 *db)
 	int64_t number = ++trial->begun;
 	char sql[1000];
 
-	run(db, "BEGIN");
+	sql_run(db, "BEGIN");
 	for (unsigned i = 0; i < (trial->mode.is_cross ? 2u : 1u); i++) {
 		const char *schema = i == 0 ? "main" : "b";
 
@@ -650,14 +576,14 @@ static void transact(struct trial *trial, sqlite3 *db)
 			 "UPDATE %1$s.account SET money = money + 7 WHERE id = %6$u;",
 			 schema, 1 + dice_below(trial->dice, ACCOUNTS), dice_below(trial->dice, 3), number,
 			 is_large ? 12 : 2, 1 + dice_below(trial->dice, ACCOUNTS));
-		run(db, sql);
+		sql_run(db, sql);
 	}
-	run(db, is_kept ? "COMMIT" : "ROLLBACK");
+	sql_run(db, is_kept ? "COMMIT" : "ROLLBACK");
 	if (is_kept)
 		trial->acknowledged = number;
 	if (!trial->mode.is_cross && is_kept && dice_below(trial->dice, 16) == 0) {
-		run(db, "DELETE FROM big");
-		run(db, "VACUUM");
+		sql_run(db, "DELETE FROM big");
+		sql_run(db, "VACUUM");
 	}
 }
 
@@ -704,7 +630,7 @@ static void run_trial(struct bench *bench, struct dice *dice, struct mode mode, 
 		settle_pending(trial);
 	trial->until = 0;
 	assert_active(trial);
-	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	sql_close(db);
 	kernel_free(&trial->kernel);
 }
 

@@ -4,11 +4,12 @@
  * was acknowledged, while versions are frozen by mojofs_commit(). Every database of every version is whole, the sum of
  * money is right, and nothing that was acknowledged before is missing. Only journal_mode=MEMORY may put a commit off.
  */
-#include <sqlite3.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
 #include "support/support.h"
+
+#include "support/sql.h"
 
 enum { ACCOUNTS = 20, MONEY = 1000, WAIT_MS = 60000 };
 
@@ -59,24 +60,6 @@ static sqlite3 *open_uri(const char *uri)
 	return db;
 }
 
-static void run(sqlite3 *db, const char *sql)
-{
-	if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
-		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
-}
-
-static long long query(sqlite3 *db, const char *sql)
-{
-	sqlite3_stmt *statement;
-	long long value;
-
-	if (sqlite3_prepare_v2(db, sql, -1, &statement, NULL) != SQLITE_OK || sqlite3_step(statement) != SQLITE_ROW)
-		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
-	value = sqlite3_column_int64(statement, 0);
-	sqlite3_finalize(statement);
-	return value;
-}
-
 static sqlite3 *open_writer(const struct load *load, const struct writer *writer)
 {
 	char text[300];
@@ -84,14 +67,14 @@ static sqlite3 *open_writer(const struct load *load, const struct writer *writer
 
 	snprintf(text, sizeof(text), "file:%s/%s?vfs=mojo", load->directory, writer->name);
 	db = open_uri(text);
-	run(db, writer->settings);
+	sql_run(db, writer->settings);
 	if (writer->is_large)
-		run(db, "PRAGMA cache_size=5; PRAGMA cache_spill=5;");
+		sql_run(db, "PRAGMA cache_size=5; PRAGMA cache_spill=5;");
 	snprintf(text, sizeof(text), "PRAGMA journal_mode=%s", writer->journal);
-	run(db, text);
+	sql_run(db, text);
 	if (writer->is_cross) {
 		snprintf(text, sizeof(text), "ATTACH 'file:%s/%s2?vfs=mojo' AS two", load->directory, writer->name);
-		run(db, text);
+		sql_run(db, text);
 	}
 	return db;
 }
@@ -107,14 +90,14 @@ static void make_tables(sqlite3 *db, const char *schema)
 		 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %2$d)"
 		 "INSERT INTO %1$s.account SELECT i, %3$d FROM n; COMMIT;",
 		 schema, ACCOUNTS, MONEY / ACCOUNTS);
-	run(db, sql);
+	sql_run(db, sql);
 }
 
 static void transact(sqlite3 *db, const struct writer *writer, unsigned salt)
 {
 	char sql[600];
 
-	run(db, "BEGIN IMMEDIATE");
+	sql_run(db, "BEGIN IMMEDIATE");
 	for (unsigned i = 0; i < (writer->is_cross ? 2u : 1u); i++) {
 		const char *schema = i == 0 ? "main" : "two";
 
@@ -126,9 +109,9 @@ static void transact(sqlite3 *db, const struct writer *writer, unsigned salt)
 			 "UPDATE %1$s.counter SET number = number + 1;"
 			 "UPDATE %1$s.account SET money = money + 3 WHERE id = %5$u;",
 			 schema, 1 + salt % ACCOUNTS, salt % 2, writer->is_large ? 40 : 2, 1 + salt / 7 % ACCOUNTS);
-		run(db, sql);
+		sql_run(db, sql);
 	}
-	run(db, "COMMIT");
+	sql_run(db, "COMMIT");
 }
 
 static void *write_on(void *arg)
@@ -144,10 +127,10 @@ static void *write_on(void *arg)
 		transact(db, writer, i * 31 + thread->number);
 		atomic_fetch_add(&load->acknowledged[thread->writer], 1);
 		if (writer->reopens)
-			sqlite3_close(db);
+			sql_close(db);
 	}
 	if (!writer->reopens)
-		sqlite3_close(db);
+		sql_close(db);
 	return NULL;
 }
 
@@ -159,10 +142,10 @@ static long long check_database(const struct load *load, const char *name, long 
 
 	snprintf(uri, sizeof(uri), "file:%s/%s?vfs=mojo&ver=%lld&mode=ro", load->directory, name, version);
 	db = open_uri(uri);
-	assert_int_equal(query(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
-	assert_int_equal(query(db, "SELECT sum(money) FROM account"), MONEY);
-	number = query(db, "SELECT number FROM counter");
-	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	assert_int_equal(sql_query(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
+	assert_int_equal(sql_query(db, "SELECT sum(money) FROM account"), MONEY);
+	number = sql_query(db, "SELECT number FROM counter");
+	sql_close(db);
 	return number;
 }
 
@@ -190,7 +173,7 @@ static void test_every_version_is_whole(void **state)
 {
 	const char *module = getenv("MOJOFS_MODULE");
 	long long before[WRITERS], version = 0, checked = 0;
-	unsigned count = 0, refusals = 0, commits = test_is_long() ? 1000 : 40;
+	unsigned count = 0, refusals = 0, commits = test_is_long() ? 1000 : 24;
 	struct mojo_check_result result;
 	struct thread threads[32];
 	struct load load = { 0 };
@@ -210,14 +193,14 @@ static void test_every_version_is_whole(void **state)
 	/* Keeps the store open, and commits. The directory is empty: it becomes the store. */
 	snprintf(uri, sizeof(uri), "file:%s?vfs=mojo", load.directory);
 	db = open_uri(uri);
-	run(db, "CREATE TABLE t(x)");
+	sql_run(db, "CREATE TABLE t(x)");
 	for (size_t i = 0; i < WRITERS; i++) {
 		sqlite3 *made = open_writer(&load, &writers[i]);
 
 		make_tables(made, "main");
 		if (writers[i].is_cross)
 			make_tables(made, "two");
-		sqlite3_close(made);
+		sql_close(made);
 	}
 	for (size_t i = 0; i < WRITERS; i++) {
 		for (unsigned n = 0; n < writers[i].threads; n++) {
@@ -254,8 +237,8 @@ static void test_every_version_is_whole(void **state)
 	atomic_store(&load.is_over, true);
 	for (unsigned i = 0; i < count; i++)
 		pthread_join(threads[i].id, NULL);
-	assert_int_equal(query(db, "SELECT count(*) FROM mojofs_versions"), commits + 1);
-	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	assert_int_equal(sql_query(db, "SELECT count(*) FROM mojofs_versions"), commits + 1);
+	sql_close(db);
 	for (size_t i = 0; i < WRITERS; i++)
 		print_message("%s (%s): %lld transactions\n", writers[i].name, writers[i].journal,
 			      (long long)atomic_load(&load.acknowledged[i]));
