@@ -6,8 +6,8 @@
  * changed at once, what is written stays in dirty pages until the file is synced, and some of them, any of them, go to
  * the engine earlier. At random calls a version is frozen, with some more pages gone out; it is settled at once, in the
  * middle of the writer's call, or while the writer has gone on. Then: every database of the version is whole, its
- * journal mode as it was, no transaction is there by halves, none that was acknowledged is missing, also if it spans two
- * databases; no side files are left; and the active version is as if nothing had been.
+ * journal mode as it was, no transaction is there by halves, none that was acknowledged is missing, also if it spans
+ * two databases; no side files are left; and the active version is as if nothing had been.
  */
 #include "support/support.h"
 
@@ -411,7 +411,8 @@ static void assert_no_side_files(struct trial *trial, uint32_t version)
 		assert_ok(mojo_read(trial->bench->store, version, attr.bucket, 0, &first, 1, &length));
 		assert_int_equal(first, 0);
 	}
-	/* The last database of a transaction takes its super-journal with it; one of which no journal speaks is nothing. */
+	/* The last database of a transaction takes its super-journal with it; one of which no journal speaks is
+	 * nothing. */
 }
 
 static int64_t check_database(struct trial *trial, struct sql_view *view, uint32_t version, const char *path)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vfs.h tells SQLite that writes come back in order, so that it syncs half as often. Here the power fails, at any moment,
- * under SQLite on a store whose disk keeps no more than it must (support/power.h): whatever was acknowledged with
- * synchronous=FULL is there, nothing is there by halves, and every database is whole, in every journal mode.
- * With NORMAL the same, but that a WAL may lose its last transactions; with OFF nothing is lost but the last ones either,
- * and the databases are whole all the same, for it is a prefix.
+ * vfs.h tells SQLite that writes come back in order, so that it syncs half as often. Here the power fails, at any
+ * moment, under SQLite on a store whose disk keeps no more than it must (support/power.h): whatever was acknowledged
+ * with synchronous=FULL is there, nothing is there by halves, and every database is whole, in every journal mode.
+ * With NORMAL the same, but that a WAL may lose its last transactions; with OFF nothing is lost but the last ones
+ * either, and the databases are whole all the same, for it is a prefix.
  */
 #include "support/support.h"
 
