@@ -664,8 +664,233 @@ static void test_any_moment_is_a_transaction_boundary(void **state)
 	assert_true(super_journals > 0);
 }
 
+/* ---- crashes while it is settled, and what is left alone ------------------------------------------------- */
+
+static void assert_recovered(struct bench *bench, uint32_t version, const char *name, int64_t rows)
+{
+	struct sql_view *view = sql_view_new(bench->store, version);
+	char path[NAME];
+	sqlite3 *db;
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct mojo_attr attr;
+
+		snprintf(path, sizeof(path), "%s%s", name, i ? "-wal" : "-journal");
+		assert_errno(mojo_lookup(bench->store, version, MOJO_ROOT_BUCKET, path, &attr), ENOENT);
+	}
+	snprintf(path, sizeof(path), "/%s", name);
+	db = sql_view_open(view, path);
+	assert_int_equal(sql_query(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
+	assert_int_equal(sql_query(db, "SELECT sum(length(x)) / 2000 FROM t"), rows);
+	sql_close(db);
+	sql_view_free(view);
+}
+
+/* One database is settled, all that was done is flushed or not, and the power fails. The next one begins again. */
+static void test_a_crash_in_the_middle_is_made_good(void **state)
+{
+	struct bench *bench = *state;
+	static const char *const names[] = { "a.db", "b.db", "c.db" };
+
+	for (unsigned i = 0; i < 12; i++) {
+		unsigned settled = i % 3, flush = i / 3 % 2;
+		struct settle_file files[2];
+		struct settle_result result;
+		uint32_t version;
+
+		assert_ok(mojo_io_memory_track(bench->io));
+		for (unsigned n = 0; n < 3; n++)
+			sql_make_dead(bench->store, names[n], n == 1, 40);
+		assert_ok(mojo_freeze(bench->store, "x", 1, NULL, NULL, &version));
+		bench_sync(bench);
+		files[0] = (struct settle_file){ MOJO_ROOT_BUCKET, "a.db-journal" };
+		files[1] = (struct settle_file){ MOJO_ROOT_BUCKET, "b.db-wal" };
+		assert_ok(settle_version(bench->store, version, files, settled, NULL, &result));
+		assert_int_equal(result.rolled_back + result.checkpointed, settled);
+		if (flush)
+			bench_sync(bench);
+		if (i < 6)
+			bench_power_cut(bench);
+		else
+			bench_crash(bench);
+		bench_open(bench);
+		assert_ok(mojo_io_memory_track(bench->io));
+		assert_int_equal(mojo_unpublished(bench->store), version);
+		assert_ok(settle_version(bench->store, version, NULL, 0, NULL, &result));
+		assert_int_equal(result.left, 0);
+		if (flush)
+			assert_int_equal(result.rolled_back + result.checkpointed, 3 - settled);
+		assert_ok(mojo_publish(bench->store, version));
+		if (i < 6)
+			bench_power_cut(bench);
+		else
+			bench_crash(bench);
+		bench_open(bench);
+		assert_int_equal(mojo_unpublished(bench->store), 0);
+		for (unsigned n = 0; n < 3; n++)
+			assert_recovered(bench, version, names[n], 40);
+		for (unsigned n = 0; n < 3; n++) {
+			static const char *const endings[] = { "", "-wal", "-journal" };
+
+			for (unsigned k = 0; k < 3; k++) {
+				char name[NAME];
+				int error;
+
+				snprintf(name, sizeof(name), "%s%s", names[n], endings[k]);
+				error = mojo_unlink(bench->store, MOJO_ROOT_BUCKET, name);
+				assert_true(error == 0 || error == -ENOENT);
+			}
+		}
+	}
+}
+
+static void keep_event(void *arg, enum mojo_severity severity, const char *text)
+{
+	(void)severity;
+	snprintf(arg, 1000, "%s", text);
+}
+
+/* Put @length bytes of @data into a new file. */
+static uint32_t put(struct bench *bench, const char *name, const void *data, size_t length)
+{
+	uint32_t bucket = bench_file(bench, name);
+
+	assert_ok(mojo_write(bench->store, bucket, 0, data, length));
+	return bucket;
+}
+
+static void test_what_is_not_sqlite_is_left_alone(void **state)
+{
+	static const unsigned char hot[512] = { 0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7, 0, 0, 0, 1 };
+	struct bench *bench = *state;
+	char event[1000] = "", noise[5000];
+	struct settle_options options = { .event = keep_event, .event_arg = event };
+	struct settle_result result;
+	struct mojo_attr attr;
+	uint32_t version;
+
+	bench_fill(noise, sizeof(noise), 1);
+	put(bench, "noise", noise, sizeof(noise));
+	put(bench, "noise-journal", hot, sizeof(hot));
+	put(bench, "alone-journal", hot, sizeof(hot));
+	put(bench, "empty-wal", hot, 0);
+	put(bench, "text", "SQLite format 3", 16);
+	put(bench, "text-wal", noise, 100);
+	bench_make(bench, MOJO_ROOT_BUCKET, "directory", S_IFDIR | 0755);
+	put(bench, "directory-wal", noise, 100);
+	put(bench, "-journal", hot, sizeof(hot));
+	assert_ok(mojo_freeze(bench->store, "x", 1, NULL, NULL, &version));
+	assert_ok(settle_version(bench->store, version, NULL, 0, &options, &result));
+	assert_int_equal(result.left, 3);
+	assert_int_equal(result.rolled_back + result.checkpointed, 0);
+	assert_non_null(strstr(event, "left as it was frozen"));
+	assert_ok(mojo_publish(bench->store, version));
+	for (unsigned i = 0; i < 2; i++) {
+		uint32_t where = i ? version : MOJO_ACTIVE;
+
+		bench_assert(bench, where, bench_lookup(bench, where, "noise"), 0, sizeof(noise), 1);
+		assert_ok(mojo_lookup(bench->store, where, MOJO_ROOT_BUCKET, "noise-journal", &attr));
+		assert_ok(mojo_lookup(bench->store, where, MOJO_ROOT_BUCKET, "alone-journal", &attr));
+		assert_ok(mojo_lookup(bench->store, where, MOJO_ROOT_BUCKET, "empty-wal", &attr));
+		assert_ok(mojo_lookup(bench->store, where, MOJO_ROOT_BUCKET, "text-wal", &attr));
+		assert_ok(mojo_lookup(bench->store, where, MOJO_ROOT_BUCKET, "-journal", &attr));
+	}
+	assert_false(settle_is_side_file("-journal"));
+	assert_false(settle_is_side_file("a.db-journal2"));
+	assert_true(settle_is_side_file("a-wal"));
+}
+
+static void test_giving_up_leaves_it_to_the_next(void **state)
+{
+	struct bench *bench = *state;
+	atomic_bool cancel = true;
+	struct settle_options options = { .cancel = &cancel };
+	struct settle_result result;
+	uint32_t version;
+
+	sql_make_dead(bench->store, "a.db", false, 10);
+	assert_ok(mojo_freeze(bench->store, "x", 1, NULL, NULL, &version));
+	assert_errno(settle_version(bench->store, version, NULL, 0, &options, &result), ECANCELED);
+	assert_int_equal(result.rolled_back, 0);
+	atomic_store(&cancel, false);
+	assert_ok(settle_version(bench->store, version, NULL, 0, &options, &result));
+	assert_int_equal(result.rolled_back, 1);
+	assert_ok(mojo_publish(bench->store, version));
+	assert_recovered(bench, version, "a.db", 10);
+}
+
+/* A disk that is full, or fails: never a version that is only half settled. */
+static void test_a_change_that_fails_is_told(void **state)
+{
+	struct bench *bench = *state;
+	struct settle_result result;
+	uint32_t version;
+
+	sql_make_dead(bench->store, "a.db", true, 600);
+	assert_ok(mojo_freeze(bench->store, "x", 1, NULL, NULL, &version));
+	bench_sync(bench);
+	mojo_io_memory_fail(bench->io, 0, EIO, true);
+	assert_int_not_equal(settle_version(bench->store, version, NULL, 0, NULL, &result), 0);
+	mojo_io_memory_fail(bench->io, UINT64_MAX, 0, false);
+	bench_crash(bench);
+	bench_open(bench);
+	assert_int_equal(mojo_unpublished(bench->store), version);
+	assert_ok(settle_version(bench->store, version, NULL, 0, NULL, &result));
+	assert_ok(mojo_publish(bench->store, version));
+	assert_recovered(bench, version, "a.db", 600);
+}
+
+static void test_verdicts(void **state)
+{
+	struct bench *bench = *state;
+	enum settle_verdict verdict;
+	char text[SETTLE_TEXT_SIZE], noise[9000];
+	struct sql_view *view = sql_view_new(bench->store, MOJO_ACTIVE);
+	sqlite3 *db = sql_view_open(view, "/good.db");
+	struct mojo_attr attr;
+	uint32_t version, bucket;
+	char *copy;
+	size_t length;
+
+	sql_run(db,
+		"CREATE TABLE t(x PRIMARY KEY); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
+		"INSERT INTO t SELECT hex(randomblob(100)) FROM n;");
+	sql_close(db);
+	sql_view_free(view);
+	assert_ok(mojo_lookup(bench->store, MOJO_ACTIVE, MOJO_ROOT_BUCKET, "good.db", &attr));
+	copy = malloc(attr.size);
+	assert_ok(mojo_read(bench->store, MOJO_ACTIVE, attr.bucket, 0, copy, attr.size, &length));
+	/* A page in its middle becomes another one. */
+	memcpy(copy + 5 * BENCH_PAGE, copy + 9 * BENCH_PAGE, BENCH_PAGE);
+	bucket = put(bench, "bad.db", copy, length);
+	free(copy);
+	assert_int_not_equal(bucket, attr.bucket);
+	bench_fill(noise, sizeof(noise), 7);
+	put(bench, "noise.db", noise, sizeof(noise));
+	bench_file(bench, "empty.db");
+	version = bench_commit(bench, "x");
+
+	assert_ok(settle_quick_check(bench->store, version, MOJO_ROOT_BUCKET, "good.db", NULL, &verdict, text));
+	assert_int_equal(verdict, SETTLE_GOOD);
+	assert_string_equal(text, "");
+	assert_ok(settle_quick_check(bench->store, version, MOJO_ROOT_BUCKET, "bad.db", NULL, &verdict, text));
+	assert_int_equal(verdict, SETTLE_BAD);
+	assert_true(strlen(text) > 10);
+	assert_ok(settle_quick_check(bench->store, version, MOJO_ROOT_BUCKET, "noise.db", NULL, &verdict, text));
+	assert_int_equal(verdict, SETTLE_OTHER);
+	assert_ok(settle_quick_check(bench->store, version, MOJO_ROOT_BUCKET, "empty.db", NULL, &verdict, text));
+	assert_int_equal(verdict, SETTLE_OTHER);
+	assert_errno(settle_quick_check(bench->store, version, MOJO_ROOT_BUCKET, "none.db", NULL, &verdict, text),
+		     ENOENT);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_any_moment_is_a_transaction_boundary),
+	BENCH_TEST(test_a_crash_in_the_middle_is_made_good),
+	BENCH_TEST(test_what_is_not_sqlite_is_left_alone),
+	BENCH_TEST(test_giving_up_leaves_it_to_the_next),
+	BENCH_TEST(test_a_change_that_fails_is_told),
+	BENCH_TEST(test_verdicts),
 };
 
 int main(void)

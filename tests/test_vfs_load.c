@@ -169,26 +169,43 @@ static long long commit(sqlite3 *db, unsigned *refusals)
 	return version;
 }
 
-static void test_every_version_is_whole(void **state)
+/* For the whole process. */
+static void load_module(void)
 {
 	const char *module = getenv("MOJOFS_MODULE");
+	char *error = NULL;
+	sqlite3 *db;
+
+	assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
+	sqlite3_enable_load_extension(db, 1);
+	if (sqlite3_load_extension(db, module ? module : "sqlite/mojofs", NULL, &error) != SQLITE_OK)
+		fail_msg("%s", error);
+	sql_close(db);
+}
+
+static void remove_directory(const char *directory)
+{
+	char command[100];
+
+	snprintf(command, sizeof(command), "rm -r '%s'", directory);
+	assert_int_equal(system(command), 0);
+}
+
+static void test_every_version_is_whole(void **state)
+{
 	long long before[WRITERS], version = 0, checked = 0;
 	unsigned count = 0, refusals = 0, commits = test_is_long() ? 1000 : 24;
 	struct mojo_check_result result;
 	struct thread threads[32];
 	struct load load = { 0 };
-	char uri[300], *error = NULL;
+	char uri[300];
 	struct mojo_io *io;
 	sqlite3 *db;
 
 	(void)state;
 	strcpy(load.directory, "/tmp/mojofs-vfs_load.XXXXXX");
 	assert_non_null(mkdtemp(load.directory));
-	assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
-	sqlite3_enable_load_extension(db, 1);
-	if (sqlite3_load_extension(db, module ? module : "sqlite/mojofs", NULL, &error) != SQLITE_OK)
-		fail_msg("%s", error);
-	sqlite3_close(db);
+	load_module();
 
 	/* Keeps the store open, and commits. The directory is empty: it becomes the store. */
 	snprintf(uri, sizeof(uri), "file:%s?vfs=mojo", load.directory);
@@ -249,12 +266,155 @@ static void test_every_version_is_whole(void **state)
 	assert_ok(mojo_check(io, &(struct mojo_check_options){ .scrub = true }, &result));
 	mojo_io_free(io);
 	assert_int_equal(result.errors, 0);
-	snprintf(uri, sizeof(uri), "rm -r %s", load.directory);
-	assert_int_equal(system(uri), 0);
+	remove_directory(load.directory);
+}
+
+/* ---- what an earlier process left --------------------------------------------------------------------------- */
+
+struct left {
+	char directory[64];
+	struct mojo_io *io;
+	struct mojo_store *store;
+};
+
+static void left_begin(struct left *left)
+{
+	struct mojo_config config = { .no_background = true };
+
+	strcpy(left->directory, "/tmp/mojofs-vfs_left.XXXXXX");
+	assert_non_null(mkdtemp(left->directory));
+	assert_ok(mojo_io_host(left->directory, &left->io));
+	assert_ok(mojo_create(left->io, NULL, NULL));
+	assert_ok(mojo_open(left->io, &config, &left->store));
+}
+
+static void left_end(struct left *left)
+{
+	assert_ok(mojo_sync(left->store));
+	mojo_abandon(left->store);
+	mojo_io_free(left->io);
+}
+
+static sqlite3 *left_open(const struct left *left, const char *name, const char *parameters)
+{
+	char uri[300];
+
+	snprintf(uri, sizeof(uri), "file:%s/%s?vfs=mojo%s", left->directory, name, parameters);
+	return open_uri(uri);
+}
+
+static void test_a_commit_that_was_cut_short_is_finished(void **state)
+{
+	struct left left;
+	uint32_t version;
+	sqlite3 *db;
+
+	(void)state;
+	load_module();
+	left_begin(&left);
+	sql_make_dead(left.store, "a.db", false, 30);
+	sql_make_dead(left.store, "b.db", true, 30);
+	assert_ok(mojo_freeze(left.store, "cut short", 9, NULL, NULL, &version));
+	left_end(&left);
+
+	/* Whoever only reads does not see it, and leaves it. */
+	db = left_open(&left, "b.db", "&mode=ro");
+	assert_int_equal(sql_query(db, "SELECT count(*) FROM mojofs_versions"), 1);
+	sql_close(db);
+	db = left_open(&left, "a.db", "");
+	assert_int_equal(sql_query(db, "SELECT count(*) FROM mojofs_versions WHERE message = 'cut short'"), 1);
+	assert_int_equal(sql_query(db, "SELECT sum(length(x)) FROM t"), 60000);
+	for (unsigned i = 0; i < 2; i++) {
+		sqlite3 *old = left_open(&left, i ? "b.db" : "a.db", "&ver=1");
+
+		assert_int_equal(sql_query(old, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
+		assert_int_equal(sql_query(old, "SELECT sum(length(x)) FROM t"), 60000);
+		sql_close(old);
+	}
+	sql_close(db);
+	remove_directory(left.directory);
+}
+
+/* Write a super-journal's name at the end of a hot journal, as SQLite does. */
+static void name_super(struct left *left, const char *journal, const char *super)
+{
+	static const unsigned char magic[8] = { 0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7 };
+	uint32_t length = (uint32_t)strlen(super), sum = 0, page = (1u << 30) / 4096 + 1;
+	unsigned char record[300];
+	struct mojo_attr attr;
+	size_t at = 0;
+
+	for (uint32_t i = 0; i < length; i++)
+		sum += (unsigned char)super[i];
+	for (int shift = 24; shift >= 0; shift -= 8)
+		record[at++] = (unsigned char)(page >> shift);
+	memcpy(record + at, super, length);
+	at += length;
+	for (int shift = 24; shift >= 0; shift -= 8)
+		record[at++] = (unsigned char)(length >> shift);
+	for (int shift = 24; shift >= 0; shift -= 8)
+		record[at++] = (unsigned char)(sum >> shift);
+	memcpy(record + at, magic, sizeof(magic));
+	at += sizeof(magic);
+	assert_ok(mojo_resolve(left->store, MOJO_ACTIVE, journal, &attr));
+	assert_ok(mojo_write(left->store, attr.bucket, attr.size, record, at));
+}
+
+/*
+ * A transaction over two databases that was made in a mount, at a path that is no more. With its super-journal it is
+ * rolled back in both; without, it had been committed, and is in both.
+ */
+static void test_a_super_journal_is_found_wherever_the_store_is_now(void **state)
+{
+	static const char super[] = "/mnt/gone/a.db-mj12345678",
+			  children[] = "/mnt/gone/a.db-journal\0/mnt/gone/b.db-journal";
+
+	(void)state;
+	load_module();
+	for (unsigned with = 0; with < 2; with++) {
+		struct mojo_attr attr;
+		struct left left;
+		sqlite3 *db;
+
+		left_begin(&left);
+		for (unsigned i = 0; i < 2; i++) {
+			sql_make_dead(left.store, i ? "b.db" : "a.db", false, 30);
+			name_super(&left, i ? "b.db-journal" : "a.db-journal", super);
+		}
+		if (with) {
+			assert_ok(mojo_mknod(left.store, MOJO_ROOT_BUCKET, strrchr(super, '/') + 1, S_IFREG | 0644, 0,
+					     0, 0, &attr));
+			assert_ok(mojo_write(left.store, attr.bucket, 0, children, sizeof(children)));
+		}
+		left_end(&left);
+		for (unsigned i = 0; i < 2; i++) {
+			db = left_open(&left, i ? "b.db" : "a.db", "");
+			if (with) {
+				assert_int_equal(
+					sql_query(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
+				assert_int_equal(sql_query(db, "SELECT sum(length(x)) FROM t"), 60000);
+			} else {
+				/* What sql_make_dead() leaves is in mid transaction: only that it was not played back. */
+				assert_int_equal(sql_query(db, "PRAGMA schema_version") > 0, 1);
+			}
+			sql_close(db);
+		}
+		assert_ok(mojo_io_host(left.directory, &left.io));
+		assert_ok(mojo_open(left.io, &(struct mojo_config){ .read_only = true, .no_background = true },
+				    &left.store));
+		assert_errno(mojo_resolve(left.store, MOJO_ACTIVE, "a.db-journal", &attr), ENOENT);
+		assert_errno(mojo_resolve(left.store, MOJO_ACTIVE, "b.db-journal", &attr), ENOENT);
+		assert_errno(mojo_resolve(left.store, MOJO_ACTIVE, "a.db-mj12345678", &attr), ENOENT);
+		mojo_abandon(left.store);
+		mojo_io_free(left.io);
+		remove_directory(left.directory);
+	}
 }
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_every_version_is_whole),
+	cmocka_unit_test(test_a_commit_that_was_cut_short_is_finished),
+	cmocka_unit_test(test_a_super_journal_is_found_wherever_the_store_is_now),
 };
 
 int main(void)

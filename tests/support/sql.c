@@ -108,3 +108,46 @@ sqlite3 *sql_view_open(struct sql_view *view, const char *path)
 		fail_msg("%s: %s", path, sqlite3_errmsg(db));
 	return db;
 }
+
+void sql_make_dead(struct mojo_store *store, const char *name, bool is_wal, unsigned rows)
+{
+	static const char *const endings[] = { "", "-wal", "-journal" };
+	struct sql_view *view = sql_view_new(store, MOJO_ACTIVE);
+	char path[64], sql[300];
+	void *copies[3] = { NULL };
+	size_t lengths[3] = { 0 };
+	struct mojo_attr attr;
+	sqlite3 *db;
+
+	snprintf(path, sizeof(path), "/%s", name);
+	db = sql_view_open(view, path);
+	snprintf(sql, sizeof(sql),
+		 "PRAGMA temp_store=memory; PRAGMA cache_size=3; PRAGMA cache_spill=3; CREATE TABLE t(x);"
+		 "PRAGMA journal_mode=%s; PRAGMA wal_autocheckpoint=0;"
+		 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %u)"
+		 "INSERT INTO t SELECT randomblob(2000) FROM n;",
+		 is_wal ? "WAL" : "DELETE", rows);
+	sql_run(db, sql);
+	sql_run(db, "BEGIN; UPDATE t SET x = randomblob(2100); DELETE FROM t WHERE rowid > 2;");
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "%s%s", name, endings[i]);
+		if (mojo_lookup(store, MOJO_ACTIVE, MOJO_ROOT_BUCKET, path, &attr) != 0)
+			continue;
+		copies[i] = malloc(attr.size + 1);
+		assert_ok(mojo_read(store, MOJO_ACTIVE, attr.bucket, 0, copies[i], attr.size, &lengths[i]));
+	}
+	sql_run(db, "ROLLBACK");
+	sql_close(db);
+	sql_view_free(view);
+	/* As it was in mid transaction. */
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "%s%s", name, endings[i]);
+		if (!copies[i])
+			continue;
+		if (mojo_lookup(store, MOJO_ACTIVE, MOJO_ROOT_BUCKET, path, &attr) != 0)
+			assert_ok(mojo_mknod(store, MOJO_ROOT_BUCKET, path, S_IFREG | 0644, 0, 0, 0, &attr));
+		assert_ok(mojo_write(store, attr.bucket, 0, copies[i], lengths[i]));
+		free(copies[i]);
+	}
+	assert_non_null(copies[is_wal ? 1 : 2]);
+}

@@ -27,4 +27,8 @@ void sql_view_free(struct sql_view *view);
 sqlite3 *sql_view_open(struct sql_view *view, const char *path);
 const char *sql_view_name(const struct sql_view *view);
 
+/* sql_make_dead - the database @name in the root as a process leaves it that dies in mid transaction: with a hot
+ * journal, or frames of its WAL. Recovered, it has a table t(x) of @rows times 2000 bytes. */
+void sql_make_dead(struct mojo_store *store, const char *name, bool is_wal, unsigned rows);
+
 #endif
