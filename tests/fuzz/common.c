@@ -61,6 +61,16 @@ static struct mojo_store *make(struct mojo_io *io)
 	must(mojo_commit(store, "third", 5, &version));
 	must(mojo_version_drop(store, 1));
 	must(mojo_unlink(store, MOJO_ROOT_BUCKET, "a"));
+	must(mojo_version_verdict(store, version, MOJO_VERDICT_BAD, "page 7", 6));
+	/* One that is not published: some of what was changed in it is in the index, some in the log. */
+	must(mojo_freeze(store, "fourth", 6, NULL, NULL, &version));
+	must(mojo_settle_write(store, version, b.bucket, 6 * FUZZ_PAGE, "settled", 7));
+	fill(store, b.bucket, 7ull * FUZZ_PAGE, 100, 40);
+	must(mojo_checkpoint(store));
+	must(mojo_settle_setattr(store, version, b.bucket, MOJO_SET_SIZE, &(struct mojo_attr){ .size = 40000 }, &b));
+	must(mojo_settle_unlink(store, version, d.bucket, "c2"));
+	fill(store, b.bucket, 9ull * FUZZ_PAGE, 100, 41);
+	must(mojo_version_verdict(store, 2, MOJO_VERDICT_GOOD, NULL, 0));
 	must(mojo_sync(store));
 	return store;
 }
@@ -139,6 +149,11 @@ static void look(struct walk *walk, uint32_t bucket)
 	mojo_path(walk->store, bucket, path, sizeof(path));
 }
 
+static bool count_changed(void *arg, const struct mojo_attr *attr)
+{
+	return attr->bucket != 0 && ++*(unsigned *)arg < 1000;
+}
+
 void fuzz_use(struct mojo_io *io)
 {
 	struct mojo_store *store;
@@ -146,7 +161,7 @@ void fuzz_use(struct mojo_io *io)
 	struct mojo_info all;
 	struct mojo_attr attr;
 	uint32_t version;
-	unsigned seen = 0;
+	unsigned seen = 0, seen_changed = 0;
 	if (mojo_open(io, &quiet, &store) != 0)
 		return;
 	mojo_info(store, &all);
@@ -159,6 +174,7 @@ void fuzz_use(struct mojo_io *io)
 			look(&walk, walk.buckets[i]);
 			mojo_readdir(store, info.version, walk.buckets[i], 0, note, &walk);
 		}
+		mojo_changed(store, info.version, count_changed, &seen_changed);
 	}
 	for (uint32_t bucket = 1; bucket < 8; bucket++) {
 		mojo_write(store, bucket, 4000, "some bytes over the edge of a page", 34);
@@ -167,6 +183,17 @@ void fuzz_use(struct mojo_io *io)
 	mojo_mknod(store, MOJO_ROOT_BUCKET, "new", S_IFREG | 0600, 0, 0, 0, &attr);
 	mojo_rename(store, MOJO_ROOT_BUCKET, "d", MOJO_ROOT_BUCKET, "e", 0);
 	mojo_unlink(store, MOJO_ROOT_BUCKET, "a");
+	version = mojo_unpublished(store);
+	if (version) {
+		mojo_settle_write(store, version, 4, 5000, "some more", 9);
+		mojo_settle_setattr(store, version, 4, MOJO_SET_SIZE, &(struct mojo_attr){ .size = 123 }, &attr);
+		mojo_settle_unlink(store, version, 2, "b");
+		if (all.files % 2)
+			mojo_publish(store, version);
+		else
+			mojo_version_drop(store, version);
+	}
+	mojo_version_verdict(store, 3, MOJO_VERDICT_GOOD, "fine", 4);
 	mojo_commit(store, "fuzz", 4, &version);
 	mojo_version_drop(store, 2);
 	mojo_checkpoint(store);

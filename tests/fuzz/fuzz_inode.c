@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The small things: inodes, references, entries, names. What is understood is written as it was. */
+/* The small things: inodes, references, entries, values of the versions tree, names. What is understood is written as it was. */
 #include "common.h"
 
 #include <stdlib.h>
@@ -25,6 +25,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (memcmp(again, data, MOJO_ENTRY_BYTES) != 0)
 			abort();
 	}
+	struct mojo_version_value version;
+	static uint8_t value[MOJO_VERSION_BYTES_MAX];
+	if (mojo_version_decode(data, size, &version) == 0 &&
+	    (mojo_version_encode(value, &version) != size || memcmp(value, data, size) != 0))
+		abort();
 	int err = mojo_name_check((const char *)data, size);
 	if (!err && (size == 0 || size > MOJO_NAME_MAX || memchr(data, '/', size) || memchr(data, 0, size)))
 		abort();
