@@ -2,14 +2,28 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "../sqlite/settle.h"
 #include "commit.h"
 
 #define REMEMBERED 256 /* processes whose last commit is known */
 #define TRIES      8   /* to open a file while others change the directories above it */
+
+/*
+ * How long a commit looks for a moment in which no database is in mid transaction without a journal. Whoever could end
+ * his transaction may be waiting for the root directory, which the setxattr holds: so it may not be long.
+ */
+#define PATIENCE_MS    20
+#define PATIENCE_LOOKS 5 /* at least, however slow the machine is */
+#define PAUSE_US       1000
+#define LOOKS_MAX      200 /* where only something must be learned of files that were opened just now */
 
 enum job_kind { JOB_COMMIT, JOB_SEEK };
 
@@ -28,7 +42,11 @@ struct job {
 };
 
 struct commit {
-	struct tree *tree;        /* borrowed */
+	struct tree *tree; /* borrowed */
+	bool settles;
+	mojo_event_fn *event;
+	void *event_arg;          /* borrowed */
+	bool knows_side_files;    /* the thread has looked through the tree */
 	struct mount *mount;      /* borrowed */
 	struct flusher *flusher;  /* borrowed */
 	pthread_mutex_t flushing; /* held while the flusher is in use; taken before no other */
@@ -77,7 +95,8 @@ static int flush_one(struct commit *commit, uint32_t bucket, bool unlinked)
 	return error == -ENOENT ? 0 : error; /* not known to the kernel: nothing to write back */
 }
 
-int commit_flush(struct commit *commit)
+/* All files that are open for writing. The flusher is the caller's. */
+static int flush_all(struct commit *commit)
 {
 	uint32_t *buckets = NULL;
 	size_t count;
@@ -86,16 +105,429 @@ int commit_flush(struct commit *commit)
 	error = tree_writers(commit->tree, &buckets, &count);
 	if (error)
 		return error;
-	pthread_mutex_lock(&commit->flushing);
 	for (size_t i = 0; i < count; i++) {
 		int failed = flush_one(commit, buckets[i], false);
 
 		if (!error)
 			error = failed;
 	}
+	free(buckets);
+	return error;
+}
+
+int commit_flush(struct commit *commit)
+{
+	int error;
+
+	pthread_mutex_lock(&commit->flushing);
+	error = flush_all(commit);
 	flusher_rest(commit->flusher);
 	pthread_mutex_unlock(&commit->flushing);
-	free(buckets);
+	return error;
+}
+
+/* ---- settling -------------------------------------------------------------------------------- */
+
+static void say(mojo_event_fn *event, void *arg, enum mojo_severity severity, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static void say(mojo_event_fn *event, void *arg, enum mojo_severity severity, const char *format, ...)
+{
+	char text[PATH_MAX + 256];
+	va_list list;
+
+	va_start(list, format);
+	vsnprintf(text, sizeof(text), format, list);
+	va_end(list);
+	event(arg, severity, text);
+}
+
+/*
+ * Settle and publish; what cannot be settled is given up.
+ * @files: NULL: search for them
+ */
+static int settle(struct mojo_store *store, uint32_t version, const struct settle_file *files, size_t count,
+		  const struct settle_options *options)
+{
+	int error = settle_version(store, version, files, count, options, NULL), dropped;
+
+	if (!error)
+		error = mojo_publish(store, version);
+	if (!error)
+		return 0;
+	say(options->event, options->event_arg, MOJO_ERROR, "the commit of version %u is given up: %s", version,
+	    strerror(-error));
+	/* Where that fails, too, the next commit or mount tries again. */
+	dropped = mojo_version_drop(store, version);
+	if (dropped)
+		say(options->event, options->event_arg, MOJO_ERROR,
+		    "version %u stays unpublished for the time being: it cannot be dropped: %s", version,
+		    strerror(-dropped));
+	return error;
+}
+
+static bool exists_outside(void *arg, const char *path)
+{
+	struct flusher *flusher = arg;
+
+	/* If it cannot be told, the transaction is rolled back: it is then absent, but not in pieces. */
+	return flusher_exists(flusher, path) != -ENOENT;
+}
+
+int commit_finish(struct mojo_store *store, struct flusher *flusher, mojo_event_fn *event, void *arg)
+{
+	struct settle_options options = {
+		.event = event,
+		.event_arg = arg,
+		.exists_outside = exists_outside,
+		.exists_arg = flusher,
+	};
+	uint32_t version = mojo_unpublished(store);
+	int error;
+
+	if (!version)
+		return 0;
+	error = settle(store, version, NULL, 0, &options);
+	if (!error)
+		say(event, arg, MOJO_INFO, "version %u, whose commit was cut short, is settled and published", version);
+	/* One that was given up is no reason not to go on; one that is there still, is. */
+	return mojo_unpublished(store) ? error : 0;
+}
+
+/* ---- the right moment ------------------------------------------------------------------------ */
+
+/* One try to freeze. */
+struct attempt {
+	struct commit *commit;
+	struct evidence_suspect *locked; /* owned; databases whose locks we hold */
+	size_t locked_count;
+	/* what the last look gave */
+	struct evidence_suspect *suspects; /* owned */
+	size_t suspect_count;
+	struct evidence_side_file *side_files; /* owned */
+	size_t side_count;
+	bool search; /* the set of side files is not complete */
+};
+
+/* Where a bucket of the active tree is: its directory, and PATH_MAX bytes of path. @ret_name points into it. */
+static int place_of(struct mojo_store *store, uint32_t bucket, uint32_t *ret_dir, char *ret_path, const char **ret_name)
+{
+	struct mojo_attr attr;
+	const char *slash;
+	int error = mojo_path(store, bucket, ret_path, PATH_MAX);
+
+	if (!error)
+		error = mojo_getattr(store, MOJO_ACTIVE, bucket, &attr);
+	if (error)
+		return error;
+	slash = strrchr(ret_path, '/');
+	*ret_name = slash ? slash + 1 : ret_path;
+	*ret_dir = attr.parent;
+	return 0;
+}
+
+/* Find out what no request has told of the files that are open for writing. */
+static int learn(struct commit *commit)
+{
+	struct mojo_store *store = tree_store(commit->tree);
+	struct evidence *evidence = tree_evidence(commit->tree);
+	struct evidence_question *questions;
+	size_t count;
+	int error = evidence_questions(evidence, &questions, &count);
+
+	for (size_t i = 0; i < count && !error; i++) {
+		uint32_t bucket = questions[i].bucket, dir = 0;
+		char head[EVIDENCE_HEAD_BYTES], path[PATH_MAX];
+		const char *name = "";
+		size_t length = 0;
+
+		error = place_of(store, bucket, &dir, path, &name);
+		if (error == -ENOENT)
+			dir = 0;
+		else if (error)
+			break;
+		error = dir ? mojo_read(store, MOJO_ACTIVE, bucket, 0, head, sizeof(head), &length) : 0;
+		if (error == -EIO) {
+			error = 0; /* damaged: nobody's transaction is in it */
+			memset(head, 0xff, sizeof(head));
+			length = sizeof(head);
+		} else if (error == -ENOENT) {
+			error = 0;
+		}
+		if (!error)
+			evidence_learn(evidence, &questions[i], dir, name, head, length);
+	}
+	if (count > 0)
+		free(questions);
+	return error;
+}
+
+/* mojo_freeze() asks, with the engine's lock held: nothing arrives any more. */
+static int last_look(void *arg)
+{
+	struct attempt *attempt = arg;
+	struct evidence *evidence = tree_evidence(attempt->commit->tree);
+	int error = evidence_suspects(evidence, attempt->locked, attempt->locked_count, &attempt->suspects,
+				      &attempt->suspect_count);
+
+	if (error || attempt->suspect_count > 0)
+		return error ? error : -EBUSY;
+	/* Only now: a journal that is in the version may be gone in a moment. */
+	error = evidence_side_files(evidence, &attempt->side_files, &attempt->side_count);
+	attempt->search = error;
+	return 0;
+}
+
+static void forget_suspects(struct attempt *attempt)
+{
+	free(attempt->suspects);
+	attempt->suspects = NULL;
+	attempt->suspect_count = 0;
+}
+
+static void unlock_all(struct attempt *attempt)
+{
+	flusher_unlock(attempt->commit->flusher);
+	attempt->locked_count = 0;
+}
+
+/* Lock one suspect, and fetch all that the kernel has of it. -EBUSY, -EAGAIN as flusher_lock(). */
+static int lock_one(struct attempt *attempt, const struct evidence_suspect *suspect)
+{
+	struct commit *commit = attempt->commit;
+	const uint32_t files[] = { suspect->bucket, suspect->journal, suspect->wal };
+	char path[PATH_MAX];
+	bool is_locked;
+	int error = mojo_path(tree_store(commit->tree), suspect->bucket, path, sizeof(path));
+
+	if (!error)
+		error = flusher_lock(commit->flusher, path, tree_ino((struct tree_node){ .bucket = suspect->bucket }),
+				     suspect->wal_mode);
+	is_locked = !error;
+	if (error == -EAGAIN && suspect->is_blank)
+		return 0; /* most likely no database at all, and nobody's that could be locked */
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]) && !error; i++) {
+		if (files[i])
+			error = flush_one(commit, files[i], false);
+	}
+	if (!error && evidence_arrived(tree_evidence(commit->tree), suspect))
+		return 0;
+	/* Its locks are held, but not such as count: they would keep us out the next time. */
+	if (is_locked)
+		unlock_all(attempt);
+	return !error || error == -ENOENT ? -EAGAIN : error;
+}
+
+/*
+ * Lock those suspects of the last look that can be, beside what is locked already. 0: look again. -EBUSY, and one that
+ * could not be locked in @ret_culprit; other errors mean the end.
+ */
+static int lock_suspects(struct attempt *attempt, uint32_t *ret_culprit)
+{
+	struct commit *commit = attempt->commit;
+	struct evidence_suspect *more =
+		realloc(attempt->locked, (attempt->locked_count + attempt->suspect_count) * sizeof(*more));
+	bool is_locked_out = false;
+
+	if (!more)
+		return -ENOMEM;
+	attempt->locked = more;
+	for (size_t i = 0; i < attempt->suspect_count; i++) {
+		const struct evidence_suspect *suspect = &attempt->suspects[i];
+		int error = 0;
+
+		if (suspect->is_unflushed) {
+			error = flush_one(commit, suspect->bucket, false);
+			if (!error)
+				evidence_flushed(tree_evidence(commit->tree), suspect);
+		} else if (!suspect->is_asked) {
+			error = lock_one(attempt, suspect);
+			if (!error)
+				more[attempt->locked_count++] = *suspect;
+		}
+		if (error == -EBUSY || error == -EAGAIN) {
+			*ret_culprit = suspect->bucket;
+			is_locked_out = true;
+		} else if (error) {
+			return error;
+		}
+	}
+	return is_locked_out ? -EBUSY : 0;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void name_culprit(struct commit *commit, uint32_t bucket)
+{
+	char path[PATH_MAX];
+
+	if (!bucket || mojo_path(tree_store(commit->tree), bucket, path, sizeof(path)) != 0)
+		strcpy(path, "a database");
+	say(commit->event, commit->event_arg, MOJO_WARNING,
+	    "%s: in the middle of a transaction of which no journal tells (journal_mode MEMORY or OFF, or "
+	    "synchronous=OFF); nothing was committed: try again, as mojofs commit --wait does",
+	    path);
+}
+
+/* Freeze in a moment in which each database is what its recovery makes whole. The flusher is the caller's. */
+static int freeze(struct attempt *attempt, const struct job *job, uint32_t *ret_version)
+{
+	struct commit *commit = attempt->commit;
+	int64_t give_up_ms = now_ms() + PATIENCE_MS;
+	uint32_t culprit = 0;
+	int error;
+
+	for (unsigned looks = 1;; looks++) {
+		bool is_locked_out = false;
+
+		error = learn(commit);
+		if (!error)
+			error = mojo_freeze(tree_store(commit->tree), job->message, job->length, last_look, attempt,
+					    ret_version);
+		if (error == -EBUSY) {
+			if (!attempt->suspects[0].is_asked)
+				culprit = attempt->suspects[0].bucket;
+			error = lock_suspects(attempt, &culprit);
+			forget_suspects(attempt);
+			is_locked_out = error == -EBUSY;
+			if (is_locked_out)
+				usleep(PAUSE_US);
+			else if (!error)
+				error = -EBUSY;
+		}
+		if (error != -EBUSY || looks >= LOOKS_MAX)
+			break;
+		if (is_locked_out && looks >= PATIENCE_LOOKS && now_ms() >= give_up_ms)
+			break;
+	}
+	if (attempt->locked) {
+		unlock_all(attempt);
+		free(attempt->locked);
+	}
+	if (error == -EBUSY)
+		name_culprit(commit, culprit);
+	return error;
+}
+
+static int settle_attempt(struct attempt *attempt, uint32_t version)
+{
+	struct commit *commit = attempt->commit;
+	struct settle_options options = {
+		.event = commit->event,
+		.event_arg = commit->event_arg,
+		.exists_outside = exists_outside,
+		.exists_arg = commit->flusher,
+	};
+	struct settle_file *files = calloc(attempt->side_count + 1, sizeof(*files));
+	int error;
+
+	for (size_t i = 0; i < attempt->side_count && files; i++)
+		files[i] = (struct settle_file){ attempt->side_files[i].dir, attempt->side_files[i].name };
+	error = settle(tree_store(commit->tree), version, attempt->search ? NULL : files, attempt->side_count,
+		       &options);
+	free(files);
+	return error;
+}
+
+/* The commit itself. */
+static int make_version(struct commit *commit, const struct job *job, uint32_t *ret_version)
+{
+	struct mojo_store *store = tree_store(commit->tree);
+	struct attempt attempt = { .commit = commit };
+	int error;
+
+	pthread_mutex_lock(&commit->flushing);
+	error = flush_all(commit);
+	if (!error && !commit->settles)
+		error = mojo_commit(store, job->message, job->length, ret_version);
+	if (!error && commit->settles) {
+		error = commit_finish(store, commit->flusher, commit->event, commit->event_arg);
+		if (!error)
+			error = freeze(&attempt, job, ret_version);
+		if (!error)
+			error = settle_attempt(&attempt, *ret_version);
+	}
+	flusher_rest(commit->flusher);
+	pthread_mutex_unlock(&commit->flushing);
+	evidence_side_files_free(attempt.side_files, attempt.side_count);
+	return error;
+}
+
+/* ---- side files ------------------------------------------------------------------------------ */
+
+/* Directories still to be looked into. */
+struct walk {
+	uint32_t *dirs; /* owned */
+	size_t count, capacity;
+	struct evidence *evidence;
+	uint32_t dir;
+	uint64_t cookie;
+	bool more;
+	unsigned taken;
+	int error;
+};
+
+static bool look_at(void *arg, const char *name, const struct mojo_attr *attr, uint64_t cookie)
+{
+	struct walk *walk = arg;
+
+	if (walk->taken == 256) { /* let others have the engine's lock */
+		walk->more = true;
+		return false;
+	}
+	walk->taken++;
+	walk->cookie = cookie;
+	if (S_ISREG(attr->mode)) {
+		/* The engine is locked: what is removed is still here, and will be heard of after this. */
+		if (evidence_is_side_name(name))
+			evidence_named(walk->evidence, walk->dir, name, attr->bucket);
+	} else if (S_ISDIR(attr->mode)) {
+		if (walk->count == walk->capacity) {
+			size_t wanted = walk->capacity ? 2 * walk->capacity : 64;
+			uint32_t *more = realloc(walk->dirs, wanted * sizeof(*more));
+
+			if (!more) {
+				walk->error = -ENOMEM;
+				return false;
+			}
+			walk->dirs = more;
+			walk->capacity = wanted;
+		}
+		walk->dirs[walk->count++] = attr->bucket;
+	}
+	return true;
+}
+
+/* Once, when the mount begins: from then on each change of a name is told. */
+static int find_side_files(struct commit *commit)
+{
+	struct walk walk = { .evidence = tree_evidence(commit->tree) };
+	int error = 0;
+
+	walk.dir = MOJO_ROOT_BUCKET;
+	for (;;) {
+		walk.cookie = 0;
+		do {
+			walk.more = false;
+			walk.taken = 0;
+			error = mojo_readdir(tree_store(commit->tree), MOJO_ACTIVE, walk.dir, walk.cookie, look_at,
+					     &walk);
+			if (error == -ENOENT)
+				error = 0; /* removed meanwhile */
+			if (!error)
+				error = walk.error;
+		} while (!error && walk.more);
+		if (error || walk.count == 0)
+			break;
+		walk.dir = walk.dirs[--walk.count];
+	}
+	free(walk.dirs);
 	return error;
 }
 
@@ -121,14 +553,16 @@ static void remember(struct commit *commit, pid_t pid, uint32_t version)
 
 static void do_commit(struct commit *commit, struct job *job)
 {
-	struct mojo_store *store = tree_store(commit->tree);
 	struct mojo_version_info info;
 	uint32_t version;
-	int error;
+	int error = 0;
 
-	error = commit_flush(commit);
+	if (commit->settles && !commit->knows_side_files) {
+		error = find_side_files(commit);
+		commit->knows_side_files = !error;
+	}
 	if (!error)
-		error = mojo_commit(store, job->message, job->length, &version);
+		error = make_version(commit, job, &version);
 	if (!error) {
 		remember(commit, job->pid, version);
 		if (tree_version(commit->tree, version, &info) == 0)
@@ -186,7 +620,8 @@ static void *work(void *arg)
 	return NULL;
 }
 
-int commit_new(struct tree *tree, struct mount *mount, struct flusher *flusher, struct commit **ret_commit)
+int commit_new(struct tree *tree, struct mount *mount, struct flusher *flusher, const struct commit_options *options,
+	       struct commit **ret_commit)
 {
 	struct commit *commit = calloc(1, sizeof(*commit));
 	int error;
@@ -196,6 +631,9 @@ int commit_new(struct tree *tree, struct mount *mount, struct flusher *flusher, 
 	commit->tree = tree;
 	commit->mount = mount;
 	commit->flusher = flusher;
+	commit->settles = options->settles;
+	commit->event = options->event;
+	commit->event_arg = options->event_arg;
 	commit->last = &commit->first;
 	pthread_mutex_init(&commit->lock, NULL);
 	pthread_mutex_init(&commit->flushing, NULL);

@@ -11,6 +11,15 @@
  * thread of a daemon that is killed could not end. Meanwhile no lock of ours or the engine's is held; and
  * nobody waits for a lock on a directory, for the setxattr(2) that asked for the commit holds the root's.
  *
+ * A commit goes on only in a moment in which each database, as it has arrived here, is what SQLite's own recovery makes
+ * whole. Nearly always the requests alone tell so (evidence.h), no lock is taken, and nobody is stopped. Databases of
+ * which they do not tell are locked, for the moment of freezing, if that is possible at once; else, after some 20 ms
+ * of trying, the commit fails with EBUSY, and the log names the database.
+ *
+ *     flush all  ->  learn  ->  mojo_freeze(last look)  ->  unlock  ->  settle  ->  publish  ->  reply
+ *                      ^          | suspects                 (writers go on in the next version)
+ *                      +-- lock --+
+ *
  * All functions may be called from any thread.
  */
 #ifndef FUSE_COMMIT_H
@@ -26,15 +35,29 @@
 
 struct commit; /* opaque: the thread and its queue */
 
+struct commit_options {
+	bool settles;         /* else what is there is frozen as it is */
+	mojo_event_fn *event; /* what a user should know */
+	void *event_arg;      /* borrowed until commit_free() */
+};
+
 /* commit_new - start the thread. @tree, @mount and @flusher are borrowed until commit_free(). -ENOMEM, -EAGAIN. */
-int commit_new(struct tree *tree, struct mount *mount, struct flusher *flusher, struct commit **ret_commit);
+int commit_new(struct tree *tree, struct mount *mount, struct flusher *flusher, const struct commit_options *options,
+	       struct commit **ret_commit);
+
+/*
+ * commit_finish - settle and publish the version whose commit a crash cut short, if there is one; drop it, with an
+ * event, if that cannot be. Before the store is served.
+ * Errors: it could not be dropped either.
+ */
+int commit_finish(struct mojo_store *store, struct flusher *flusher, mojo_event_fn *event, void *arg);
 
 /* commit_free - do what is queued, end the thread, free. NULL is allowed. */
 void commit_free(struct commit *commit);
 
 /*
- * commit_request - flush, freeze, and reply to @req, a setxattr, when the version is durable. Replies in
- * every case, now or later.
+ * commit_request - flush, freeze, settle, publish, and reply to @req, a setxattr, when the version is durable. Replies
+ * in every case, now or later. EBUSY: see above.
  * @message: @length bytes; copied
  */
 void commit_request(struct commit *commit, fuse_req_t req, const char *message, size_t length);

@@ -24,12 +24,13 @@ static const struct setting {
 	[CONFIG_COMMIT_INTERVAL] = { "commit-interval", "engine", KIND_NUMBER, 1, 86400 },
 	[CONFIG_LIST_VERSIONS] = { "list-versions", "mount", KIND_SWITCH, 0, 1 },
 	[CONFIG_DURABLE_UNLINK] = { "durable-unlink", "mount", KIND_SWITCH, 0, 1 },
+	[CONFIG_SETTLE] = { "settle", "mount", KIND_SWITCH, 0, 1 },
 };
 
 void config_defaults(struct config *ret_config)
 {
 	memset(ret_config, 0, sizeof(*ret_config));
-	ret_config->list_versions = ret_config->durable_unlink = true;
+	ret_config->list_versions = ret_config->durable_unlink = ret_config->settle = true;
 }
 
 static bool is_same_name(const char *name, size_t length, const char *wanted)
@@ -175,6 +176,9 @@ static void store(struct config *config, enum config_key key, uint64_t number)
 		break;
 	case CONFIG_DURABLE_UNLINK:
 		config->durable_unlink = number;
+		break;
+	case CONFIG_SETTLE:
+		config->settle = number;
 		break;
 	case CONFIG_KEYS:
 		break;

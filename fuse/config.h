@@ -25,6 +25,7 @@ enum config_key {
 	CONFIG_COMMIT_INTERVAL,
 	CONFIG_LIST_VERSIONS,
 	CONFIG_DURABLE_UNLINK,
+	CONFIG_SETTLE,
 	CONFIG_KEYS
 };
 
@@ -40,6 +41,7 @@ struct config {
 	/* Of what the mount shows, and promises. */
 	bool list_versions;
 	bool durable_unlink;
+	bool settle;
 	bool given[CONFIG_KEYS]; /* by the command line */
 };
 

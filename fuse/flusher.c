@@ -4,7 +4,9 @@
 #include <limits.h>
 #include <linux/openat2.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "flusher.h"
@@ -23,18 +26,29 @@
 /* Far more than any flush takes; behind it there is a disk that has stopped, or somebody has stopped the process. */
 #define ANSWER_MS 120000
 
+#define LOCK_US 3000 /* how long the locks of one database are tried for */
+
 struct flusher {
 	struct mount *mount; /* borrowed */
 	int socket;          /* owned; -1: the process is gone */
 	pid_t pid;
 };
 
-/* A message to the process; one without a path: rest. */
+enum errand_kind { ERRAND_FLUSH, ERRAND_LOCK, ERRAND_LOCK_WAL, ERRAND_UNLOCK, ERRAND_EXISTS, ERRAND_REST };
+
+/* A message to the process. Those about a file, and to unlock, are answered. */
 struct errand {
 	uint64_t ino;
 	uint64_t device;
+	uint32_t kind;
 	char path[PATH_MAX];
 };
+
+/* What SQLite locks in a database, and in its shared memory: docs of its file format, and of the WAL's index. */
+#define RESERVED_BYTE 0x40000001
+#define SHARED_FIRST  0x40000002
+#define SHARED_BYTES  510
+#define WAL_WRITE     120 /* and behind it the one of a checkpoint */
 
 /* ---- the process ----------------------------------------------------------------------------- */
 
@@ -57,7 +71,7 @@ static int open_cached(int directory, const char *name, int flags)
  * Open @path below the root of the mount. Before each step the directory's attributes are asked for: stale
  * ones would need a question in the middle of the next.
  */
-static int open_path(int root, char *path)
+static int open_path(int root, char *path, int flags)
 {
 	int directory = root, descriptor = -ENOENT;
 	char *save = NULL;
@@ -66,10 +80,9 @@ static int open_path(int root, char *path)
 		char *next = strtok_r(NULL, "/", &save);
 		struct stat st;
 
-		descriptor =
-			fstat(directory, &st) != 0
-				? -errno
-				: open_cached(directory, name, next ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK);
+		descriptor = fstat(directory, &st) != 0
+				     ? -errno
+				     : open_cached(directory, name, next ? O_PATH | O_DIRECTORY : flags | O_NONBLOCK);
 		if (directory != root)
 			close(directory);
 		if (descriptor < 0 || !next)
@@ -80,20 +93,134 @@ static int open_path(int root, char *path)
 	return descriptor;
 }
 
-static int flush_file(int root, struct errand *errand)
+/* Open @path, if what is there is @ino: -EAGAIN. */
+static int open_file(int root, char *path, uint64_t ino, int flags)
 {
-	int descriptor = open_path(root, errand->path), error = 0;
+	int descriptor = open_path(root, path, flags);
 	struct stat st;
 
 	if (descriptor < 0)
 		return -EAGAIN;
-	if (fstat(descriptor, &st) != 0 || st.st_ino != errand->ino)
-		error = -EAGAIN; /* renamed meanwhile */
-	else if (sync_file_range(descriptor, 0, 0,
-				 SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) != 0)
+	if (fstat(descriptor, &st) == 0 && st.st_ino == ino)
+		return descriptor;
+	close(descriptor);
+	return -EAGAIN; /* renamed meanwhile */
+}
+
+static int flush_file(int root, struct errand *errand)
+{
+	int descriptor = open_file(root, errand->path, errand->ino, O_RDONLY), error = 0;
+
+	if (descriptor < 0)
+		return descriptor;
+	if (sync_file_range(descriptor, 0, 0,
+			    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) != 0)
 		error = errno == EAGAIN ? -EIO : -errno;
 	close(descriptor);
 	return error;
+}
+
+/* What is held open for its locks. They are the open files', not the process's, and go when these are closed. */
+struct locks {
+	int *descriptors;
+	size_t count;
+};
+
+/* All but the first @count of them. */
+static void unlock_behind(struct locks *locks, size_t count)
+{
+	while (locks->count > count)
+		close(locks->descriptors[--locks->count]);
+}
+
+/* Takes @descriptor over. */
+static int keep(struct locks *locks, int descriptor)
+{
+	int *more = realloc(locks->descriptors, (locks->count + 1) * sizeof(*more));
+
+	if (!more) {
+		close(descriptor);
+		return -ENOMEM;
+	}
+	locks->descriptors = more;
+	more[locks->count++] = descriptor;
+	return 0;
+}
+
+static int lock_range(int descriptor, short type, off_t start, off_t length)
+{
+	struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
+
+	if (fcntl(descriptor, F_OFD_SETLK, &lock) == 0)
+		return 0;
+	return errno == EACCES || errno == EAGAIN ? -EBUSY : -errno;
+}
+
+/* @memory: of the x-shm; -1: lock the database itself against writers */
+static int lock_both(int database, int memory)
+{
+	/* In WAL mode whoever has the database open for himself alone has locked this, and needs no x-shm. */
+	int error = lock_range(database, F_RDLCK, SHARED_FIRST, SHARED_BYTES);
+
+	if (error)
+		return error;
+	error = memory >= 0 ? lock_range(memory, F_WRLCK, WAL_WRITE, 2)
+			    : lock_range(database, F_WRLCK, RESERVED_BYTE, 1);
+	/* One alone would only be in a writer's way. */
+	if (error)
+		lock_range(database, F_UNLCK, SHARED_FIRST, SHARED_BYTES);
+	return error;
+}
+
+static int64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* A writer that does one transaction after another lets go for some microseconds only between two. */
+static int lock_file(int root, const struct errand *errand, struct locks *locks)
+{
+	int64_t give_up_us = now_us() + LOCK_US;
+	size_t before = locks->count;
+	int database, memory = -1, error;
+	char path[PATH_MAX + 8];
+
+	strcpy(path, errand->path); /* opening takes it apart */
+	database = open_file(root, path, errand->ino, O_RDWR);
+	if (database < 0)
+		return database;
+	error = keep(locks, database);
+	if (!error && errand->kind == ERRAND_LOCK_WAL) {
+		snprintf(path, sizeof(path), "%s-shm", errand->path);
+		memory = open_path(root, path, O_RDWR);
+		if (memory >= 0)
+			error = keep(locks, memory);
+	}
+	if (!error) {
+		while ((error = lock_both(database, memory)) == -EBUSY && now_us() < give_up_us)
+			sched_yield();
+	}
+	if (error)
+		unlock_behind(locks, before);
+	return error;
+}
+
+static int look_for(struct mount *mount, const char *path)
+{
+	struct open_how how = { .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS };
+	int descriptor;
+
+	/* To look a name up there may have to wait for whoever waits for this. */
+	if (mount_holds(mount, path))
+		return -ENOENT;
+	descriptor = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+	if (descriptor < 0)
+		return errno == ENOTDIR ? -ENOENT : -errno;
+	close(descriptor);
+	return 0;
 }
 
 /* Wait for the next errand. False: the daemon has ended, or is about to. */
@@ -119,22 +246,34 @@ static bool next_errand(struct mount *mount, int socket, int death, struct erran
 
 static void run_errands(struct mount *mount, int socket, int death)
 {
+	struct locks locks = { NULL, 0 };
 	struct errand errand;
 	int root = -1, answer;
 	ssize_t length;
 
 	while (next_errand(mount, socket, death, &errand, &length)) {
 		mount_learn(mount, (dev_t)errand.device);
-		if (length <= (ssize_t)offsetof(struct errand, path)) {
+		if (errand.kind == ERRAND_REST || errand.kind == ERRAND_UNLOCK)
+			unlock_behind(&locks, 0);
+		if (errand.kind == ERRAND_REST) {
 			if (root >= 0)
 				close(root);
 			root = -1;
 			continue;
 		}
 		errand.path[sizeof(errand.path) - 1] = '\0';
-		if (root < 0 && mount_find(mount, &root) != 0)
+		if (root < 0 && errand.kind != ERRAND_EXISTS && mount_find(mount, &root) != 0)
 			root = -1;
-		answer = root < 0 ? -EAGAIN : flush_file(root, &errand);
+		if (errand.kind == ERRAND_UNLOCK)
+			answer = 0;
+		else if (errand.kind == ERRAND_EXISTS)
+			answer = look_for(mount, errand.path);
+		else if (root < 0)
+			answer = -EAGAIN;
+		else if (errand.kind == ERRAND_FLUSH)
+			answer = flush_file(root, &errand);
+		else
+			answer = lock_file(root, &errand, &locks);
 		if (send(socket, &answer, sizeof(answer), MSG_NOSIGNAL) != sizeof(answer))
 			return;
 	}
@@ -232,12 +371,18 @@ static void give_up(struct flusher *flusher)
 	flusher->socket = -1;
 }
 
-/* Send @length bytes of @errand. -EAGAIN: there is no flusher any more. */
-static int send_errand(struct flusher *flusher, const struct errand *errand, size_t length)
+/* Send @errand, with @path if that is not NULL. -EAGAIN: there is no flusher any more; or it is too long. */
+static int send_errand(struct flusher *flusher, enum errand_kind kind, const char *path, uint64_t ino)
 {
-	if (flusher->socket < 0)
+	struct errand errand = { .kind = kind, .ino = ino, .device = mount_device(flusher->mount) };
+	size_t length = path ? strlen(path) : 0;
+
+	if (flusher->socket < 0 || length >= sizeof(errand.path) || (path && !length))
 		return -EAGAIN;
-	if (send(flusher->socket, errand, length, MSG_NOSIGNAL) == (ssize_t)length)
+	if (path)
+		memcpy(errand.path, path, length + 1);
+	length += offsetof(struct errand, path) + 1;
+	if (send(flusher->socket, &errand, length, MSG_NOSIGNAL) == (ssize_t)length)
 		return 0;
 	give_up(flusher);
 	return -EAGAIN;
@@ -260,20 +405,32 @@ static int get_answer(struct flusher *flusher)
 
 int flusher_flush(struct flusher *flusher, const char *path, uint64_t ino)
 {
-	struct errand errand = { .ino = ino, .device = mount_device(flusher->mount) };
-	size_t length = strlen(path);
-	int error;
+	int error = send_errand(flusher, ERRAND_FLUSH, path, ino);
 
-	if (length == 0 || length >= sizeof(errand.path))
-		return -EAGAIN;
-	memcpy(errand.path, path, length + 1);
-	error = send_errand(flusher, &errand, offsetof(struct errand, path) + length + 1);
 	return error ? error : get_answer(flusher);
+}
+
+int flusher_lock(struct flusher *flusher, const char *path, uint64_t ino, bool wal_mode)
+{
+	int error = send_errand(flusher, wal_mode ? ERRAND_LOCK_WAL : ERRAND_LOCK, path, ino);
+
+	return error ? error : get_answer(flusher);
+}
+
+int flusher_exists(struct flusher *flusher, const char *path)
+{
+	int error = send_errand(flusher, ERRAND_EXISTS, path, 0);
+
+	return error ? error : get_answer(flusher);
+}
+
+void flusher_unlock(struct flusher *flusher)
+{
+	if (send_errand(flusher, ERRAND_UNLOCK, NULL, 0) == 0)
+		get_answer(flusher); /* without one the process is gone, and its locks with it */
 }
 
 void flusher_rest(struct flusher *flusher)
 {
-	struct errand rest = { .device = mount_device(flusher->mount) };
-
-	send_errand(flusher, &rest, offsetof(struct errand, path)); /* one that is gone holds nothing */
+	send_errand(flusher, ERRAND_REST, NULL, 0); /* one that is gone holds nothing */
 }

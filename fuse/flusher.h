@@ -11,12 +11,13 @@
  * then, this process learns of it and ends the connection by force.
  *
  *	daemon                            flusher (started before there is a store, a mount, or a thread)
- *	  path, inode, device  -------->    find the mount, open the path, sync_file_range
+ *	  path, inode, device  -------->    find the mount, open the path, sync_file_range; or lock it as SQLite does
  *	                       <--------    0 or -errno
  */
 #ifndef FUSE_FLUSHER_H
 #define FUSE_FLUSHER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "mount.h"
@@ -42,6 +43,25 @@ void flusher_end(struct flusher *flusher);
  * -ETIMEDOUT: no answer for two minutes; others as sync_file_range(2).
  */
 int flusher_flush(struct flusher *flusher, const char *path, uint64_t ino);
+
+/*
+ * flusher_lock - keep SQLite from writing to a database, if nobody is, within some milliseconds: with a shared lock on it, and
+ * on RESERVED; in WAL mode (@wal_mode) instead of the latter those of a writer and of a checkpoint in its x-shm, if there
+ * is one. Held until flusher_unlock() or flusher_rest(), or until the process ends, which is with the daemon.
+ * @path, @ino: as above
+ * Errors: -EBUSY: somebody holds a lock that is in the way; -EAGAIN as above, and where the daemon may not write to
+ * the file; -ETIMEDOUT.
+ */
+int flusher_lock(struct flusher *flusher, const char *path, uint64_t ino, bool wal_mode);
+
+/*
+ * flusher_exists - is there anything at this absolute path of the host? 0, or -ENOENT: no; what lies in the mount itself
+ * is not looked at, and not there. Others if it cannot be told; symbolic links are not followed (-ELOOP).
+ */
+int flusher_exists(struct flusher *flusher, const char *path);
+
+/* flusher_unlock - all of them, at once; when it returns they are gone. */
+void flusher_unlock(struct flusher *flusher);
 
 /* flusher_rest - let go of the mount until it is needed again: what is open keeps it from being unmounted. The first
  * time, when it was just mounted: know of it. */

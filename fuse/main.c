@@ -152,6 +152,9 @@ static void print_help(void)
 	       "      --durable-unlink        a rollback journal of SQLite is gone for good when its\n"
 	       "                              removal is answered; default\n"
 	       "      --no-durable-unlink     it may come back after a loss of power, as on ext4\n"
+	       "      --settle                databases in a version are at the end of a transaction,\n"
+	       "                              whatever their writers are doing; default\n"
+	       "      --no-settle             a commit freezes what is there\n"
 	       "  -r, --read-only             the same as -o ro\n"
 	       "  -o OPTION[,OPTION]...       mount options: ro, allow_other, allow_root, noatime ...\n"
 	       "                              and those above: -o cache-size=64M\n"
@@ -284,6 +287,8 @@ static int take_option(void *data, const char *option, int opt_key, struct fuse_
 	key = find_negated(option);
 	if (key != CONFIG_KEYS)
 		return set(program, key, "no") ? -1 : 0;
+	if (strcmp(option, "nosettle") == 0) /* as the kernel's own are spelt */
+		return set(program, CONFIG_SETTLE, "no") ? -1 : 0;
 	if (strcmp(option, "no-create") == 0 || strcmp(option, "no_create") == 0) {
 		program->no_create = true;
 		return 0;
@@ -315,6 +320,7 @@ enum {
 	OPTION_NO_CREATE = 256,
 	OPTION_NO_LIST_VERSIONS,
 	OPTION_NO_DURABLE_UNLINK,
+	OPTION_NO_SETTLE,
 	OPTION_CONFIG,
 	OPTION_RECORD,
 	OPTION_SETTING
@@ -323,11 +329,12 @@ enum {
 /* 0, 1 when all is said and done, or -EINVAL. */
 static int parse_arguments(struct program *program, int argc, char **argv)
 {
-	enum { PLAIN = 11 };
+	enum { PLAIN = 12 };
 	struct option options[PLAIN + CONFIG_KEYS + 1] = {
 		{ "no-create", no_argument, NULL, OPTION_NO_CREATE },
 		{ "no-list-versions", no_argument, NULL, OPTION_NO_LIST_VERSIONS },
 		{ "no-durable-unlink", no_argument, NULL, OPTION_NO_DURABLE_UNLINK },
+		{ "no-settle", no_argument, NULL, OPTION_NO_SETTLE },
 		{ "config", required_argument, NULL, OPTION_CONFIG },
 		{ "record", required_argument, NULL, OPTION_RECORD },
 		{ "foreground", no_argument, NULL, 'f' },
@@ -380,6 +387,9 @@ static int parse_arguments(struct program *program, int argc, char **argv)
 			break;
 		case OPTION_NO_DURABLE_UNLINK:
 			error = set(program, CONFIG_DURABLE_UNLINK, "no");
+			break;
+		case OPTION_NO_SETTLE:
+			error = set(program, CONFIG_SETTLE, "no");
 			break;
 		case OPTION_CONFIG:
 			error = set_file(&program->config_file, optarg);
@@ -667,11 +677,21 @@ static void flush_for_end(void *arg)
 
 static int serve_store(struct program *program)
 {
-	int error;
+	struct commit_options commit_options = {
+		.settles = program->config.settle,
+		.event = on_event,
+		.event_arg = program,
+	};
+	int error = 0;
 
+	if (!program->read_only) {
+		error = commit_finish(program->store, program->flusher, on_event, program);
+		if (error)
+			return error;
+	}
 	error = tree_new(program->store, program->config.list_versions, &program->tree);
 	if (!error)
-		error = commit_new(program->tree, program->mount, program->flusher, &program->commit);
+		error = commit_new(program->tree, program->mount, program->flusher, &commit_options, &program->commit);
 	if (!error)
 		error = scrub_new(program->store, &program->scrub);
 	if (error) {

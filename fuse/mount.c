@@ -413,6 +413,23 @@ int mount_find(struct mount *mount, int *ret_directory)
 	return 0;
 }
 
+bool mount_holds(struct mount *mount, const char *path)
+{
+	struct own own = { .mount = mount };
+	bool holds = false;
+
+	if (!mount->device)
+		return false;
+	for_each_line(add_own, &own);
+	for (size_t i = 0; i < own.count && !holds; i++) {
+		size_t length = strlen(own.paths[i]);
+
+		holds = strncmp(path, own.paths[i], length) == 0 && (path[length] == '/' || path[length] == '\0');
+	}
+	own_free(&own);
+	return holds;
+}
+
 /* The mount's root is kept open, so that to force it off ends the connection and no more: it is busy. */
 static int force(const char *path)
 {

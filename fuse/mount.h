@@ -95,6 +95,10 @@ void mount_init(struct mount *mount, struct fuse_conn_info *conn);
 dev_t mount_device(const struct mount *mount);
 void mount_learn(struct mount *mount, dev_t device);
 
+/* mount_holds - does @path, absolute and without symbolic links, lead into the mount? Asks the daemon for nothing.
+ * False while the device is not known. */
+bool mount_holds(struct mount *mount, const char *path);
+
 /*
  * mount_abort - end the connection to the kernel, by force, from another process: whoever waits for an answer gets
  * an error. What is mounted stays mounted, and stale. Asks the daemon for nothing.

@@ -173,7 +173,10 @@ static int make(struct ops *ops, fuse_req_t req, fuse_ino_t parent, const char *
 	if (S_ISREG(mode) && tree_is_shm_name(ops->tree, dir.bucket, name) &&
 	    mojo_lookup(tree_store(ops->tree), MOJO_ACTIVE, dir.bucket, name, &attr) == -ENOENT)
 		return shm_create(tree_shm(ops->tree), dir.bucket, name, mode, uid, gid, ret_attr);
-	return mojo_mknod(tree_store(ops->tree), dir.bucket, name, mode, (uint32_t)rdev, uid, gid, ret_attr);
+	evidence_naming(tree_evidence(ops->tree), dir.bucket, name);
+	error = mojo_mknod(tree_store(ops->tree), dir.bucket, name, mode, (uint32_t)rdev, uid, gid, ret_attr);
+	evidence_named(tree_evidence(ops->tree), dir.bucket, name, error ? 0 : ret_attr->bucket);
+	return error;
 }
 
 static void reply_made(struct ops *ops, fuse_req_t req, int error, const struct mojo_attr *attr)
@@ -278,6 +281,8 @@ static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		bool wait = ops->durable_unlink && is_rollback_journal(store, dir.bucket, name);
 
 		error = mojo_unlink(store, dir.bucket, name);
+		if (!error)
+			evidence_unnamed(tree_evidence(ops->tree), dir.bucket, name);
 		if (!error && wait)
 			error = mojo_sync(store);
 	}
@@ -316,6 +321,37 @@ static bool crosses(struct ops *ops, struct tree_node from, const char *name, st
 	       mojo_lookup(tree_store(ops->tree), MOJO_ACTIVE, from.bucket, name, &attr) == 0 && S_ISREG(attr.mode);
 }
 
+/* The evidence may not miss what is at a name now: told before that something will be, and after what it is. */
+static void now_at(struct ops *ops, uint32_t dir, const char *name)
+{
+	struct mojo_attr attr;
+	int error;
+
+	if (!evidence_is_side_name(name))
+		return;
+	error = mojo_lookup(tree_store(ops->tree), MOJO_ACTIVE, dir, name, &attr);
+	evidence_named(tree_evidence(ops->tree), dir, name, error ? 0 : attr.bucket);
+}
+
+static int rename_bucket(struct ops *ops, uint32_t dir, const char *name, uint32_t new_dir, const char *new_name,
+			 unsigned flags)
+{
+	struct evidence *evidence = tree_evidence(ops->tree);
+	bool exchange = flags & MOJO_RENAME_EXCHANGE;
+	int error;
+
+	evidence_naming(evidence, new_dir, new_name);
+	if (exchange)
+		evidence_naming(evidence, dir, name);
+	error = mojo_rename(tree_store(ops->tree), dir, name, new_dir, new_name, flags);
+	if (!error)
+		evidence_renamed(evidence, dir, name, new_dir, new_name, exchange);
+	now_at(ops, new_dir, new_name);
+	if (exchange)
+		now_at(ops, dir, name);
+	return error;
+}
+
 static void do_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 		      unsigned flags)
 {
@@ -330,7 +366,7 @@ static void do_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	if (!error && crosses(ops, from, name, to, new_name, flags))
 		error = -EXDEV;
 	if (!error)
-		error = mojo_rename(tree_store(ops->tree), from.bucket, name, to.bucket, new_name, flags);
+		error = rename_bucket(ops, from.bucket, name, to.bucket, new_name, flags);
 	reply_error(req, error);
 }
 
@@ -419,6 +455,8 @@ static int set_attributes(struct ops *ops, fuse_req_t req, uint32_t bucket, unsi
 	}
 	if (!mask)
 		return 0;
+	if (mask & MOJO_SET_SIZE)
+		evidence_truncating(tree_evidence(ops->tree), bucket, attr->size);
 	return mojo_setattr(store, bucket, mask, attr, attr);
 }
 
@@ -603,8 +641,12 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		error = -EROFS;
 	else if (tree_is_memory(node))
 		error = shm_write(tree_shm(ops->tree), node.bucket, (uint64_t)offset, buf, size);
-	else
+	else {
+		if (file)
+			evidence_writing(tree_evidence(ops->tree), tree_file_evidence(file), (uint64_t)offset, buf,
+					 size);
 		error = mojo_write(tree_store(ops->tree), node.bucket, (uint64_t)offset, buf, size);
+	}
 	/* While a file has such bits the kernel delays no write to it, so the caller is known. */
 	if (!error && file && !fi->writepage && !keeps_set_id(req) && tree_written(ops->tree, file))
 		forget_attributes(ops, ino);
@@ -626,8 +668,10 @@ static void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 		error = -EROFS;
 	else if (tree_is_memory(node))
 		error = shm_fallocate(tree_shm(ops->tree), node.bucket, mode, (uint64_t)offset, (uint64_t)length);
-	else
+	else {
+		evidence_changing(tree_evidence(ops->tree), node.bucket, (uint64_t)offset);
 		error = mojo_fallocate(tree_store(ops->tree), node.bucket, mode, (uint64_t)offset, (uint64_t)length);
+	}
 	if (!error && file && !keeps_set_id(req) && tree_written(ops->tree, file))
 		forget_attributes(ops, ino);
 	reply_error(req, error);
@@ -663,11 +707,13 @@ static void do_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, s
 		fuse_reply_lseek(req, (off_t)found);
 }
 
-static void sync_node(struct ops *ops, fuse_req_t req, fuse_ino_t ino)
+static void sync_node(struct ops *ops, fuse_req_t req, fuse_ino_t ino, struct tree_file *file)
 {
 	struct tree_node node = tree_node(ino);
 	int error = 0;
 
+	if (file)
+		evidence_synced(tree_evidence(ops->tree), tree_file_evidence(file));
 	if (!tree_is_frozen(node) && !tree_is_memory(node) && !tree_is_read_only(ops->tree))
 		error = mojo_sync(tree_store(ops->tree));
 	reply_error(req, error);
@@ -678,8 +724,7 @@ static void do_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	struct ops *ops = begin(req, COUNTER_FSYNC);
 
 	(void)datasync;
-	(void)fi;
-	sync_node(ops, req, ino);
+	sync_node(ops, req, ino, handle_file(fi));
 }
 
 static void do_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -688,7 +733,7 @@ static void do_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 
 	(void)datasync;
 	(void)fi;
-	sync_node(ops, req, ino);
+	sync_node(ops, req, ino, NULL);
 }
 
 /* ---- directories ----------------------------------------------------------------------------- */

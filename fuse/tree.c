@@ -26,12 +26,14 @@ struct tree_file {
 	uint32_t bucket;
 	unsigned handles; /* handles and writers are guarded by the tree's lock */
 	unsigned writers;
-	atomic_bool privileged; /* may have set-id bits that a write must clear */
+	struct evidence_file *evidence; /* the same for all handles */
+	atomic_bool privileged;         /* may have set-id bits that a write must clear */
 };
 
 struct tree {
-	struct mojo_store *store; /* borrowed */
-	struct shm *shm;          /* owned */
+	struct mojo_store *store;  /* borrowed */
+	struct shm *shm;           /* owned */
+	struct evidence *evidence; /* owned */
 	bool read_only, list_versions;
 	uint32_t page_size;
 	atomic_ullong frozen;   /* how many versions are */
@@ -170,6 +172,8 @@ int tree_new(struct mojo_store *store, bool list_versions, struct tree **ret_tre
 		goto fail;
 	error = shm_new(&tree->shm);
 	if (!error)
+		error = evidence_new(&tree->evidence);
+	if (!error)
 		error = mojo_info(store, &info);
 	if (error)
 		goto fail;
@@ -187,6 +191,7 @@ int tree_new(struct mojo_store *store, bool list_versions, struct tree **ret_tre
 	return 0;
 fail:
 	free(newest);
+	evidence_free(tree->evidence);
 	shm_free(tree->shm);
 	free(tree);
 	return error;
@@ -207,6 +212,7 @@ void tree_free(struct tree *tree)
 			free(file);
 		}
 	}
+	evidence_free(tree->evidence);
 	shm_free(tree->shm);
 	pthread_mutex_destroy(&tree->lock);
 	free(tree);
@@ -220,6 +226,16 @@ struct mojo_store *tree_store(struct tree *tree)
 struct shm *tree_shm(struct tree *tree)
 {
 	return tree->shm;
+}
+
+struct evidence *tree_evidence(struct tree *tree)
+{
+	return tree->evidence;
+}
+
+struct evidence_file *tree_file_evidence(struct tree_file *file)
+{
+	return file->evidence;
 }
 
 bool tree_is_read_only(const struct tree *tree)
@@ -630,12 +646,18 @@ static struct tree_file **find(struct tree *tree, uint32_t bucket)
 int tree_open(struct tree *tree, uint32_t bucket, bool writable, struct tree_file **ret_file)
 {
 	struct tree_file *file, **link, *fresh = calloc(1, sizeof(*fresh));
+	struct evidence_file *evidence;
 	struct mojo_attr attr;
 	int error;
 
 	if (!fresh)
 		return -ENOMEM;
 	error = mojo_hold(tree->store, bucket);
+	if (!error) {
+		error = evidence_open(tree->evidence, bucket, writable, &evidence);
+		if (error)
+			mojo_release(tree->store, bucket);
+	}
 	if (error) {
 		free(fresh);
 		return error;
@@ -647,6 +669,7 @@ int tree_open(struct tree *tree, uint32_t bucket, bool writable, struct tree_fil
 		file = *link = fresh;
 		fresh = NULL;
 		file->bucket = bucket;
+		file->evidence = evidence;
 		atomic_init(&file->privileged, false);
 	}
 	file->handles++;
@@ -664,6 +687,7 @@ int tree_open(struct tree *tree, uint32_t bucket, bool writable, struct tree_fil
 
 void tree_close(struct tree *tree, struct tree_file *file, bool writable)
 {
+	struct evidence_file *evidence = file->evidence;
 	uint32_t bucket = file->bucket;
 	bool last;
 
@@ -675,6 +699,7 @@ void tree_close(struct tree *tree, struct tree_file *file, bool writable)
 	pthread_mutex_unlock(&tree->lock);
 	if (last)
 		free(file);
+	evidence_close(tree->evidence, evidence, writable);
 	mojo_release(tree->store, bucket);
 }
 

@@ -38,6 +38,7 @@
 #include <fuse_lowlevel.h>
 
 #include "../src/mojo.h"
+#include "evidence.h"
 #include "shm.h"
 
 /* Seconds that the kernel may trust a name or attributes: nobody but the kernel changes the tree. */
@@ -66,6 +67,7 @@ void tree_free(struct tree *tree);
 
 struct mojo_store *tree_store(struct tree *tree);
 struct shm *tree_shm(struct tree *tree);
+struct evidence *tree_evidence(struct tree *tree);
 bool tree_is_read_only(const struct tree *tree);
 
 fuse_ino_t tree_ino(struct tree_node node);
@@ -121,6 +123,8 @@ int tree_read(struct tree *tree, struct tree_node node, uint64_t offset, void *b
  */
 int tree_open(struct tree *tree, uint32_t bucket, bool writable, struct tree_file **ret_file);
 void tree_close(struct tree *tree, struct tree_file *file, bool writable);
+/* tree_file_evidence - what is known of an open file; borrowed until tree_close(). */
+struct evidence_file *tree_file_evidence(struct tree_file *file);
 
 /* tree_writers - the buckets that have writable handles now. @ret_buckets: free(). -ENOMEM. */
 int tree_writers(struct tree *tree, uint32_t **ret_buckets, size_t *ret_count);
