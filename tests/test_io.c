@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* The promises of io.h, kept alike by the host's file system and by the one in memory. */
+/* The promises of io.h, kept alike by the host's file system, by the one in memory, and by one that is recorded. */
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,10 +17,12 @@
 
 #include "io.h"
 #include "io_memory.h"
+#include "io_record.h"
 
 struct fixture {
 	struct mojo_io *io;
-	char *directory; /* of the host; NULL in memory */
+	char *directory;       /* of the host; NULL in memory */
+	struct mojo_io *inner; /* what is recorded; NULL: nothing is */
 };
 
 static int setup_memory(void **state)
@@ -27,6 +31,17 @@ static int setup_memory(void **state)
 
 	assert_non_null(f);
 	assert_int_equal(mojo_io_memory(&f->io), 0);
+	*state = f;
+	return 0;
+}
+
+static int setup_recorded(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	assert_int_equal(mojo_io_memory(&f->inner), 0);
+	assert_int_equal(mojo_io_record(f->inner, -1, &f->io), 0);
 	*state = f;
 	return 0;
 }
@@ -68,6 +83,7 @@ static int teardown(void **state)
 		rmdir(f->directory);
 	}
 	mojo_io_free(f->io);
+	mojo_io_free(f->inner);
 	free(f->directory);
 	free(f);
 	return 0;
@@ -500,6 +516,32 @@ static void test_host_wants_a_directory(void **state)
 	mojo_io_free(NULL);
 }
 
+/* The file can grow to 10,000 bytes: the host writes a part, and then refuses. */
+static void test_host_does_not_take_a_part_for_the_whole(void **state)
+{
+	struct fixture *f = *state;
+	struct mojo_io_file *file = make_file(f->io, "a");
+	char first[8000], second[8000];
+	struct iovec vector[] = { { first, sizeof(first) }, { second, sizeof(second) } };
+	struct rlimit before, limit;
+	struct sigaction ignore = { .sa_handler = SIG_IGN }, action;
+
+	memset(first, 1, sizeof(first));
+	memset(second, 2, sizeof(second));
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	limit = before;
+	limit.rlim_cur = 10000;
+	assert_int_equal(sigaction(SIGXFSZ, &ignore, &action), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	int error = f->io->ops->write(file, vector, 2, 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(sigaction(SIGXFSZ, &action, NULL), 0);
+	assert_int_equal(error, -EFBIG);
+	assert_int_equal(f->io->ops->write(file, vector, 2, 0), 0);
+	assert_content(f->io, file, 8000, second, sizeof(second));
+	f->io->ops->close(file);
+}
+
 static void test_host_survives_a_rename_above(void **state)
 {
 	struct fixture *f = *state;
@@ -724,29 +766,31 @@ static void test_memory_limit(void **state)
 	assert_int_equal(space.available, 8192);
 }
 
-#define ON_BOTH(test)                                                \
-	{ "host: " #test, test, setup_host, teardown, NULL },        \
-	{                                                            \
-		"memory: " #test, test, setup_memory, teardown, NULL \
+#define ON_EACH(test)                                                     \
+	{ "host: " #test, test, setup_host, teardown, NULL },             \
+		{ "memory: " #test, test, setup_memory, teardown, NULL }, \
+	{                                                                 \
+		"recorded: " #test, test, setup_recorded, teardown, NULL  \
 	}
 #define ON_MEMORY(test) cmocka_unit_test_setup_teardown(test, setup_memory, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		ON_BOTH(test_open_flags),
-		ON_BOTH(test_only_regular_files_are_opened),
-		ON_BOTH(test_read_stops_at_the_end),
-		ON_BOTH(test_write_behind_the_end_leaves_zeros),
-		ON_BOTH(test_write_takes_any_number_of_buffers),
-		ON_BOTH(test_truncate_cuts_and_grows_with_zeros),
-		ON_BOTH(test_allocate_takes_space_and_punch_gives_it_back),
-		ON_BOTH(test_locks_are_per_open_file),
-		ON_BOTH(test_names),
-		ON_BOTH(test_list),
-		ON_BOTH(test_space_clock_and_random),
-		ON_BOTH(test_threads_share_a_file),
+		ON_EACH(test_open_flags),
+		ON_EACH(test_only_regular_files_are_opened),
+		ON_EACH(test_read_stops_at_the_end),
+		ON_EACH(test_write_behind_the_end_leaves_zeros),
+		ON_EACH(test_write_takes_any_number_of_buffers),
+		ON_EACH(test_truncate_cuts_and_grows_with_zeros),
+		ON_EACH(test_allocate_takes_space_and_punch_gives_it_back),
+		ON_EACH(test_locks_are_per_open_file),
+		ON_EACH(test_names),
+		ON_EACH(test_list),
+		ON_EACH(test_space_clock_and_random),
+		ON_EACH(test_threads_share_a_file),
 		cmocka_unit_test(test_host_wants_a_directory),
+		cmocka_unit_test_setup_teardown(test_host_does_not_take_a_part_for_the_whole, setup_host, teardown),
 		cmocka_unit_test_setup_teardown(test_host_survives_a_rename_above, setup_host, teardown),
 		ON_MEMORY(test_memory_preallocation_is_cheap),
 		ON_MEMORY(test_memory_clone_is_independent),
