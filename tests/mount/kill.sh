@@ -8,10 +8,9 @@
 need python3
 
 rounds=${ROUNDS:-100}
-seed=${SEED:-1}
+seed=$(pick_seed 1)
 if [ -n "${MOJO_TEST_LONG:-}" ]; then
 	rounds=${ROUNDS:-1000}
-	seed=${SEED:-$RANDOM}
 fi
 
 mkdir "$T/kill"

@@ -11,10 +11,9 @@
 need python3 sqlite3
 
 rounds=${LOAD_ROUNDS:-8}
-seed=${SEED:-1}
+seed=$(pick_seed 1)
 if [ -n "${MOJO_TEST_LONG:-}" ]; then
 	rounds=${LOAD_ROUNDS:-200}
-	seed=${SEED:-$RANDOM}
 fi
 note "$rounds rounds, SEED=$seed"
 

@@ -15,11 +15,10 @@ need python3 sqlite3
 
 states=${LOAD_STATES:-150}
 commits=${LOAD_COMMITS:-12}
-seed=${SEED:-1}
+seed=$(pick_seed 1)
 if [ -n "${MOJO_TEST_LONG:-}" ]; then
 	states=${LOAD_STATES:-10000}
 	commits=${LOAD_COMMITS:-60}
-	seed=${SEED:-$RANDOM}
 fi
 note "SEED=$seed"
 [ -x "$MOJOFS_HELPERS/power_states" ] || fail "power_states was not found in $MOJOFS_HELPERS"

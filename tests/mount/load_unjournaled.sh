@@ -12,10 +12,9 @@
 need python3 sqlite3
 
 commits=${LOAD_COMMITS:-25}
-seed=${SEED:-1}
+seed=$(pick_seed 1)
 if [ -n "${MOJO_TEST_LONG:-}" ]; then
 	commits=${LOAD_COMMITS:-250}
-	seed=${SEED:-$RANDOM}
 fi
 note "SEED=$seed"
 
