@@ -279,7 +279,7 @@ static int open_page(struct mojo_store *store, uint32_t version, uint32_t bucket
 }
 
 int mojo_bucket_put(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket, uint64_t offset, const void *buf,
-		    size_t length)
+		    size_t length, bool set_times)
 {
 	uint32_t page_size = mojo_page_size(store);
 	uint64_t first = offset / page_size, last = (offset + length - 1) / page_size;
@@ -294,10 +294,15 @@ int mojo_bucket_put(struct mojo_store *store, struct mojo_tree *tree, uint32_t b
 		err = mojo_slotmap_get(&map, bucket, first, pages, entries);
 	/* All that can fail for what the disk holds comes before anything changes. */
 	bool cut_first = offset % page_size != 0, cut_last = (offset + length) % page_size != 0;
-	if (!err && (cut_first || (cut_last && first == last)))
-		err = load_page(store, tree, bucket, first, edges);
-	if (!err && cut_last && first != last)
-		err = load_page(store, tree, bucket, last, edges + page_size);
+	if (!err) {
+		/* Behind the end of the file there are zeros: nothing of such a page needs to be read. */
+		bool keep_last = cut_last && offset + length < inode.attr.size;
+		memset(edges, 0, 2 * (size_t)page_size);
+		if (cut_first || (keep_last && first == last))
+			err = load_page(store, tree, bucket, first, edges);
+		if (!err && keep_last && first != last)
+			err = load_page(store, tree, bucket, last, edges + page_size);
+	}
 	if (err)
 		goto out;
 
@@ -315,11 +320,14 @@ int mojo_bucket_put(struct mojo_store *store, struct mojo_tree *tree, uint32_t b
 		memcpy(data + in_page, (const uint8_t *)buf + done, part);
 		done += part;
 	}
-	if (done) {
+	bool grows = offset + done > inode.attr.size;
+	/* Pages written over leave the inode as it is: there is nothing to be said of it in the log. */
+	if (done && (added || grows || set_times)) {
 		inode.attr.pages += added;
-		if (offset + done > inode.attr.size)
+		if (grows)
 			inode.attr.size = offset + done;
-		inode.attr.mtime_ns = inode.attr.ctime_ns = mojo_now(store);
+		if (set_times)
+			inode.attr.mtime_ns = inode.attr.ctime_ns = mojo_now(store);
 		int failed = mojo_inode_update(store, tree, &inode);
 		if (failed)
 			err = mojo_poison(store, failed, "writing to a file");
@@ -332,7 +340,7 @@ out:
 
 /* @version: the unpublished one, or MOJO_ACTIVE. */
 static int write_to(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t offset, const void *buf,
-		    size_t length)
+		    size_t length, bool set_times)
 {
 	uint32_t page_size = mojo_page_size(store);
 	if (offset > size_max(store) || length > size_max(store) - offset)
@@ -355,7 +363,7 @@ static int write_to(struct mojo_store *store, uint32_t version, uint32_t bucket,
 		if (!err && !S_ISREG(inode.attr.mode))
 			err = S_ISDIR(inode.attr.mode) ? -EISDIR : -EINVAL;
 		if (!err)
-			err = mojo_bucket_put(store, tree, bucket, at, (const uint8_t *)buf + done, piece);
+			err = mojo_bucket_put(store, tree, bucket, at, (const uint8_t *)buf + done, piece, set_times);
 		mojo_settle_end(store, tree);
 		done += piece;
 	}
@@ -365,13 +373,18 @@ static int write_to(struct mojo_store *store, uint32_t version, uint32_t bucket,
 
 int mojo_write(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length)
 {
-	return write_to(store, MOJO_ACTIVE, bucket, offset, buf, length);
+	return write_to(store, MOJO_ACTIVE, bucket, offset, buf, length, true);
+}
+
+int mojo_write_back(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length)
+{
+	return write_to(store, MOJO_ACTIVE, bucket, offset, buf, length, false);
 }
 
 int mojo_settle_write(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t offset, const void *buf,
 		      size_t length)
 {
-	return version == MOJO_ACTIVE ? -ENOENT : write_to(store, version, bucket, offset, buf, length);
+	return version == MOJO_ACTIVE ? -ENOENT : write_to(store, version, bucket, offset, buf, length, true);
 }
 
 /* ---- taking away ---------------------------------------------------------------------------- */

@@ -13,9 +13,10 @@
 
 #include "state.h"
 
-/* mojo_bucket_put - [begin was called with the pages in the range] write a piece and update the inode. */
+/* mojo_bucket_put - [begin was called with the pages in the range] write a piece and update the inode, its times only
+ * if @set_times. */
 int mojo_bucket_put(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket, uint64_t offset, const void *buf,
-		    size_t length);
+		    size_t length, bool set_times);
 
 /* mojo_bucket_resize - [begin was called with one page] as truncate(2). @inode is stored anew. */
 int mojo_bucket_resize(struct mojo_store *store, struct mojo_tree *tree, struct mojo_inode *inode, uint64_t size);

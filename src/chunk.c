@@ -214,6 +214,17 @@ int mojo_chunks_allocate(struct mojo_chunks *chunks, uint64_t address, uint32_t 
 	return err;
 }
 
+int mojo_chunks_prepare(struct mojo_chunks *chunks, uint64_t address, uint32_t blocks)
+{
+	struct mojo_chunk_file *f;
+	int err = acquire(chunks, number_of(chunks, address), &f);
+	if (err)
+		return err;
+	err = chunks->io->ops->prepare(f->file, offset_of(chunks, address), (uint64_t)blocks * chunks->block_bytes);
+	leave(chunks, f);
+	return err;
+}
+
 int mojo_chunks_punch(struct mojo_chunks *chunks, uint64_t address, uint32_t blocks)
 {
 	struct mojo_chunk_file *f;

@@ -58,6 +58,7 @@ void mojo_chunks_prefetch(struct mojo_chunks *chunks, uint64_t address, size_t b
 int mojo_chunks_write(struct mojo_chunks *chunks, uint64_t address, const struct iovec *vector, int count);
 int mojo_chunks_flush(struct mojo_chunks *chunks, uint32_t number);
 int mojo_chunks_allocate(struct mojo_chunks *chunks, uint64_t address, uint32_t blocks);
+int mojo_chunks_prepare(struct mojo_chunks *chunks, uint64_t address, uint32_t blocks);
 int mojo_chunks_punch(struct mojo_chunks *chunks, uint64_t address, uint32_t blocks);
 
 /* mojo_chunks_create - chunk @number comes into being, empty, or by renaming chunk @recycled (>= 0);

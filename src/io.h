@@ -50,6 +50,13 @@ struct mojo_io_ops {
 	void (*prefetch)(struct mojo_io_file *file, uint64_t offset, uint64_t length);
 	/* Reserve disk space for the range and make the file at least that long. -EOPNOTSUPP if the host cannot. */
 	int (*allocate)(struct mojo_io_file *file, uint64_t offset, uint64_t length);
+	/*
+	 * Write zeros over the range, which allocate() has reserved, so that writing there later changes nothing but
+	 * data: a host that keeps account of what was never written has to flush that account, too, with the first
+	 * flush after. Goes past the host's cache and its other flushes; the range is in whole multiples of 4096.
+	 * Nothing is lost if it fails. -EOPNOTSUPP if the host cannot.
+	 */
+	int (*prepare)(struct mojo_io_file *file, uint64_t offset, uint64_t length);
 	/* Give the range's space back; it reads as zeros; the size stays. -EOPNOTSUPP if the host cannot. */
 	int (*punch)(struct mojo_io_file *file, uint64_t offset, uint64_t length);
 	int (*truncate)(struct mojo_io_file *file, uint64_t length);
@@ -68,7 +75,7 @@ struct mojo_io_ops {
 	int (*list)(struct mojo_io *io, const char *path, mojo_io_list_fn *fn, void *arg);
 	int (*space)(struct mojo_io *io, struct mojo_io_space *ret_space);
 
-	int64_t (*now_ns)(struct mojo_io *io); /* CLOCK_REALTIME */
+	int64_t (*now_ns)(struct mojo_io *io); /* CLOCK_REALTIME, or _COARSE */
 	int (*random)(struct mojo_io *io, void *buf, size_t length);
 
 	void (*free)(struct mojo_io *io);

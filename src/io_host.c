@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -212,6 +213,44 @@ static int host_allocate(struct mojo_io_file *file, uint64_t offset, uint64_t le
 	return host_fallocate(file, 0, offset, length);
 }
 
+static int host_prepare(struct mojo_io_file *file, uint64_t offset, uint64_t length)
+{
+	const size_t most = 1u << 20;
+	size_t bytes = length < most ? (size_t)length : most;
+	char path[32];
+	void *zeros;
+	int error = 0;
+	int fd;
+
+	if (!length)
+		return 0;
+	if ((fcntl(fd_of(file), F_GETFL) & O_ACCMODE) == O_RDONLY)
+		return -EBADF;
+	/* Opened anew: to write past the cache is a property of the open file, and the other one is in use. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd_of(file));
+	do
+		fd = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+	while (fd < 0 && errno == EINTR);
+	if (fd < 0)
+		return -EOPNOTSUPP;
+	/* Memory that was never written to: it is all one page of zeros. */
+	zeros = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (zeros == MAP_FAILED) {
+		close(fd);
+		return -ENOMEM;
+	}
+	for (uint64_t done = 0; done < length && !error;) {
+		uint64_t at = offset + done;
+		size_t part = length - done < bytes ? (size_t)(length - done) : bytes;
+
+		error = write_rest(fd, zeros, part, &at);
+		done += part;
+	}
+	munmap(zeros, bytes);
+	close(fd);
+	return error == -EINVAL ? -EOPNOTSUPP : error;
+}
+
 static int host_punch(struct mojo_io_file *file, uint64_t offset, uint64_t length)
 {
 	return host_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
@@ -350,7 +389,9 @@ static int64_t host_now_ns(struct mojo_io *io)
 	struct timespec now;
 
 	(void)io;
-	clock_gettime(CLOCK_REALTIME, &now);
+	/* The clock by which the kernel sets the times of files: where both would say something else for one and the
+	 * same moment, the kernel would have to tell us of each new file's times once more. */
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
@@ -385,6 +426,7 @@ static const struct mojo_io_ops host_ops = {
 	.flush = host_flush,
 	.prefetch = host_prefetch,
 	.allocate = host_allocate,
+	.prepare = host_prepare,
 	.punch = host_punch,
 	.truncate = host_truncate,
 	.size = host_size,

@@ -685,6 +685,28 @@ static int memory_allocate(struct mojo_io_file *io_file, uint64_t offset, uint64
 	return error;
 }
 
+static int memory_prepare(struct mojo_io_file *io_file, uint64_t offset, uint64_t length)
+{
+	static const unsigned char zeros[BLOCK_BYTES];
+	struct memory_file *file = file_of(io_file);
+	struct memory *memory = file->memory;
+	int error;
+
+	if (!file->writable)
+		return -EBADF;
+	pthread_mutex_lock(&memory->mutex);
+	error = fault(memory, NULL);
+	while (!error && length) {
+		size_t part = length < sizeof(zeros) ? (size_t)length : sizeof(zeros);
+
+		error = content_write(memory, &file->node->content, zeros, part, offset);
+		offset += part;
+		length -= part;
+	}
+	pthread_mutex_unlock(&memory->mutex);
+	return error;
+}
+
 static int memory_punch(struct mojo_io_file *io_file, uint64_t offset, uint64_t length)
 {
 	struct memory_file *file = file_of(io_file);
@@ -969,6 +991,7 @@ static const struct mojo_io_ops memory_ops = {
 	.flush = memory_flush,
 	.prefetch = memory_prefetch,
 	.allocate = memory_allocate,
+	.prepare = memory_prepare,
 	.punch = memory_punch,
 	.truncate = memory_truncate,
 	.size = memory_size,

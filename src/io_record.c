@@ -233,6 +233,14 @@ static int record_allocate(struct mojo_io_file *file, uint64_t offset, uint64_t 
 	return end(f->recorder, operation, f->recorder->inner->ops->allocate(f->inner, offset, length));
 }
 
+/* What a disk may hold after it is what it may hold after a hole was punched. */
+static int record_prepare(struct mojo_io_file *file, uint64_t offset, uint64_t length)
+{
+	struct recorded_file *f = file_of(file);
+	uint64_t operation = begin_on_file(f, MOJO_IO_EVENT_PUNCH, offset, length);
+	return end(f->recorder, operation, f->recorder->inner->ops->prepare(f->inner, offset, length));
+}
+
 static int record_punch(struct mojo_io_file *file, uint64_t offset, uint64_t length)
 {
 	struct recorded_file *f = file_of(file);
@@ -342,6 +350,7 @@ static const struct mojo_io_ops record_ops = {
 	.flush = record_flush,
 	.prefetch = record_prefetch,
 	.allocate = record_allocate,
+	.prepare = record_prepare,
 	.punch = record_punch,
 	.truncate = record_truncate,
 	.size = record_size,

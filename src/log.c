@@ -321,9 +321,67 @@ int mojo_log_reserve(struct mojo_log *log, uint32_t blocks, uint64_t *ret_addres
 		err = mojo_log_secure(log, blocks);
 	if (err)
 		return err;
+	assert(!log->preparing || log->preparing / log->chunk_blocks != log->chunk ||
+	       log->tail + blocks <= log->preparing);
 	*ret_address = log->tail;
 	log->tail += blocks;
 	return 0;
+}
+
+/* ---- writing ahead of the tail -------------------------------------------------------------- */
+
+#define SMALL_BYTES   (64u << 10)  /* a group for which the host's bookkeeping is worth saving */
+#define PREPARE_BYTES (1u << 20)   /* prepared at a time, and when less than that is left */
+#define GAP_BYTES     (256u << 10) /* left to the groups that are written meanwhile */
+
+/* Blocks [*ret_from, *ret_to) of the current chunk are to be prepared next; none if both are the same. */
+static void scarce_range(const struct mojo_log *log, uint64_t *ret_from, uint64_t *ret_to)
+{
+	uint64_t step = PREPARE_BYTES / log->block_bytes, gap = GAP_BYTES / log->block_bytes;
+	uint64_t from = log->prepared > log->tail + gap ? log->prepared : log->tail + gap;
+	*ret_from = *ret_to = from;
+	if (!log->small || log->cannot_prepare || log->preparing || log->failed || from - log->tail >= step)
+		return;
+	*ret_to = from + step < log->allocated ? from + step : log->allocated;
+	if (*ret_to < from)
+		*ret_to = from;
+}
+
+static bool is_scarce(const struct mojo_log *log)
+{
+	uint64_t from, to;
+	scarce_range(log, &from, &to);
+	return from < to;
+}
+
+void mojo_log_prepare(struct mojo_log *log)
+{
+	uint64_t from, to;
+	scarce_range(log, &from, &to);
+	if (from == to)
+		return;
+	log->preparing = from;
+	pthread_mutex_unlock(log->mu);
+	int err = mojo_chunks_prepare(log->chunks, from, (uint32_t)(to - from));
+	pthread_mutex_lock(log->mu);
+	log->preparing = 0;
+	/* It is for speed only: what is wrong with the disk, whoever writes there will be told. */
+	if (err)
+		log->cannot_prepare = true;
+	else
+		log->prepared = to;
+	pthread_cond_broadcast(&log->idle);
+}
+
+/* Would the open batch, as a group, reach what is being prepared? */
+static bool is_in_the_way(const struct mojo_log *log)
+{
+	if (!log->preparing)
+		return false;
+	uint64_t header = MOJO_GROUP_HEADER_BYTES + log->record_bytes + MOJO_RECORD_HEADER_BYTES + 8 +
+			  (uint64_t)log->inode_count * (MOJO_RECORD_HEADER_BYTES + 4 + MOJO_INODE_BYTES) +
+			  (uint64_t)log->page_count * (MOJO_RECORD_HEADER_BYTES + MOJO_PAGES_FIXED_BYTES + 4);
+	return log->tail + header / log->block_bytes + 1 + log->page_count > log->preparing;
 }
 
 /* ---- groups --------------------------------------------------------------------------------- */
@@ -526,6 +584,10 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 			log->durable_batch = batch;
 			log->durable_sequence = group.sequence;
 			log->flushes++;
+			log->small =
+				((uint64_t)group.header_blocks + group.data_blocks) * log->block_bytes <= SMALL_BYTES;
+			if (is_scarce(log))
+				log->hooks.scarce(log->hooks.arg);
 		}
 	}
 	pthread_cond_broadcast(&log->idle);
@@ -534,7 +596,7 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 
 void mojo_log_wait(struct mojo_log *log)
 {
-	while (log->busy)
+	while (log->busy || log->preparing)
 		pthread_cond_wait(&log->idle, log->mu);
 }
 
@@ -549,7 +611,7 @@ int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint
 				    MOJO_LOG_RECORD_BYTES_MAX;
 		if (!full)
 			break;
-		if (log->busy) {
+		if (log->busy || is_in_the_way(log)) {
 			pthread_cond_wait(&log->idle, log->mu);
 			continue;
 		}
@@ -576,7 +638,7 @@ int mojo_log_sync(struct mojo_log *log)
 	while (log->durable_batch < want) {
 		if (log->failed)
 			return log->failed;
-		if (log->busy) {
+		if (log->busy || is_in_the_way(log)) {
 			pthread_cond_wait(&log->idle, log->mu);
 			continue;
 		}

@@ -55,6 +55,8 @@ struct mojo_log_hooks {
 	void (*dead)(void *arg, uint64_t address, uint64_t count);
 	/* Number of a chunk to recycle, or -1. */
 	int64_t (*spare)(void *arg);
+	/* The place for the next groups is running out where flushing them is cheap: mojo_log_prepare() is of use. */
+	void (*scarce)(void *arg);
 	/* Something went wrong for good. */
 	void (*failed)(void *arg, int error, const char *what);
 	void *arg;
@@ -73,7 +75,14 @@ struct mojo_log {
 	uint64_t allocated;      /* blocks of the chunk below this have disk space */
 	int64_t next_chunk;      /* made ahead; -1: not yet */
 	uint64_t next_allocated; /* blocks of it below this have disk space */
-	uint64_t sequence;       /* of the next group */
+	/* Flushing a small group is cheaper where something was written before: a host's file system then has no
+	 * account to change of what was never written. Blocks below `prepared` are so, but for a gap behind the tail
+	 * at the beginning of a chunk. */
+	uint64_t prepared;
+	uint64_t preparing; /* first block of what is being prepared now, without the lock; 0: nothing is */
+	bool small;         /* the last batch was: it is worth it */
+	bool cannot_prepare;
+	uint64_t sequence; /* of the next group */
 	uint64_t durable_sequence;
 	uint64_t epoch;
 	uint64_t previous_epoch; /* announced with the first group of this opening */
@@ -151,7 +160,10 @@ struct mojo_log_closing {
  * durable on return; otherwise the batch goes on behind it. */
 int mojo_log_close(struct mojo_log *log, bool end, const struct mojo_log_closing *closing);
 
-/* mojo_log_wait - [unlocks] until nothing is in flight. */
+/* mojo_log_prepare - [unlocks] write zeros where groups will come to lie, if that is of use now. Cheap if not. */
+void mojo_log_prepare(struct mojo_log *log);
+
+/* mojo_log_wait - [unlocks] until nothing is in flight, and nothing is being prepared. */
 void mojo_log_wait(struct mojo_log *log);
 
 /*

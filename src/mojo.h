@@ -193,6 +193,10 @@ int mojo_read(struct mojo_store *store, uint32_t version, uint32_t bucket, uint6
  * in the piece that did not fit (earlier pieces of a long write may stand). */
 int mojo_write(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length);
 
+/* mojo_write_back - the same for bytes that come out of a cache above, which keeps the times of its files itself and
+ * brings them with mojo_setattr(): those of the file stay as they are. */
+int mojo_write_back(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length);
+
 /* mojo_fallocate - @mode as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE]
  * (MOJO_FALLOC_*). Space is not reserved: content takes space when it is written. Others: -EOPNOTSUPP. */
 enum { MOJO_FALLOC_KEEP_SIZE = 1, MOJO_FALLOC_PUNCH_HOLE = 2, MOJO_FALLOC_ZERO_RANGE = 16 };

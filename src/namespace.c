@@ -541,7 +541,7 @@ static int make(struct mojo_store *store, uint32_t dir, const char *name, const 
 	if (!err)
 		err = mojo_inode_update(store, &store->main, &parent);
 	if (!err && target)
-		err = mojo_bucket_put(store, &store->main, inode.attr.bucket, 0, target, strlen(target));
+		err = mojo_bucket_put(store, &store->main, inode.attr.bucket, 0, target, strlen(target), true);
 	if (!err)
 		err = mojo_inode_get(&store->main, inode.attr.bucket, &inode);
 	if (err)

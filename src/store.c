@@ -128,6 +128,12 @@ static int64_t hook_spare(void *arg)
 	return mojo_space_take_spare(&store->space);
 }
 
+static void hook_scarce(void *arg)
+{
+	struct mojo_store *store = arg;
+	pthread_cond_signal(&store->wake);
+}
+
 static void hook_failed(void *arg, int error, const char *what)
 {
 	struct mojo_store *store = arg;
@@ -220,6 +226,7 @@ static void *maintain(void *arg)
 			mojo_checkpoint_locked(store);
 			continue;
 		}
+		mojo_log_prepare(log);
 		if (config->flush_ms != UINT32_MAX && log->opened_ns &&
 		    (now - log->opened_ns >= config->flush_ms * 1000000ll || now < log->opened_ns))
 			mojo_log_sync(log);
@@ -381,6 +388,7 @@ static int init_rooms(struct mojo_store *store)
 		.pages = hook_pages,
 		.dead = hook_dead,
 		.spare = hook_spare,
+		.scarce = hook_scarce,
 		.failed = hook_failed,
 		.arg = store,
 	};

@@ -159,6 +159,7 @@ static void test_open_flags(void **state)
 	assert_int_equal(write_at(io, file, "x", 1, 0), -EBADF);
 	assert_int_equal(io->ops->truncate(file, 1), -EINVAL);
 	assert_int_equal(io->ops->punch(file, 0, 1), -EBADF);
+	assert_int_equal(io->ops->prepare(file, 0, 4096), -EBADF);
 	assert_bytes(io, file, 5);
 	io->ops->close(file);
 	io->ops->close(NULL);
@@ -274,6 +275,44 @@ static void test_truncate_cuts_and_grows_with_zeros(void **state)
 	assert_int_equal(io->ops->truncate(file, 0), 0);
 	assert_bytes(io, file, 0);
 	assert_int_equal(disk_bytes(io, file), 0);
+	free(data);
+	io->ops->close(file);
+}
+
+static void test_what_is_prepared_reads_as_zeros_and_keeps_its_space(void **state)
+{
+	struct mojo_io *io = ((struct fixture *)*state)->io;
+	struct mojo_io_file *file = make_file(io, "a");
+	const size_t bytes = 4 << 20;
+	unsigned char *data = malloc(bytes);
+	uint64_t full;
+	int result;
+
+	assert_non_null(data);
+	memset(data, 0x5a, bytes);
+	result = io->ops->allocate(file, 0, bytes);
+	if (!result) {
+		assert_int_equal(write_at(io, file, data, bytes, 0), 0);
+		assert_int_equal(io->ops->flush(file), 0);
+		full = disk_bytes(io, file);
+		assert_int_equal(io->ops->prepare(file, 0, 0), 0);
+		result = io->ops->prepare(file, 4096, (2 << 20) + 8192);
+	}
+	if (result == -EOPNOTSUPP) {
+		free(data);
+		io->ops->close(file);
+		print_message("the file system of TMPDIR cannot allocate, or cannot go past its cache: skipped\n");
+		skip();
+	}
+	assert_int_equal(result, 0);
+	memset(data + 4096, 0, (2 << 20) + 8192);
+	assert_content(io, file, 0, data, bytes);
+	assert_bytes(io, file, bytes);
+	assert_int_equal(disk_bytes(io, file), full);
+	/* What is written there afterwards is there, though the preparing went past the cache. */
+	memset(data + 8192, 0xa5, 4096);
+	assert_int_equal(write_at(io, file, data + 8192, 4096, 8192), 0);
+	assert_content(io, file, 0, data, bytes);
 	free(data);
 	io->ops->close(file);
 }
@@ -783,6 +822,7 @@ int main(void)
 		ON_EACH(test_write_behind_the_end_leaves_zeros),
 		ON_EACH(test_write_takes_any_number_of_buffers),
 		ON_EACH(test_truncate_cuts_and_grows_with_zeros),
+		ON_EACH(test_what_is_prepared_reads_as_zeros_and_keeps_its_space),
 		ON_EACH(test_allocate_takes_space_and_punch_gives_it_back),
 		ON_EACH(test_locks_are_per_open_file),
 		ON_EACH(test_names),

@@ -24,7 +24,9 @@ static struct {
 	pthread_cond_t cond;
 	const struct mojo_io_ops *real;
 	struct mojo_io_ops ops;
-	bool closed;      /* whoever comes to write or flush waits */
+	bool closed; /* whoever comes to write or flush waits */
+	bool held;   /* whoever comes to prepare waits */
+	unsigned prepares;
 	unsigned waiting; /* at the gate now */
 	unsigned writes, flushes;
 } gate = { .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
@@ -51,6 +53,17 @@ static int gated_flush(struct mojo_io_file *file)
 {
 	pass_gate(&gate.flushes);
 	return gate.real->flush(file);
+}
+
+static int gated_prepare(struct mojo_io_file *file, uint64_t offset, uint64_t length)
+{
+	pthread_mutex_lock(&gate.mutex);
+	gate.prepares++;
+	pthread_cond_broadcast(&gate.cond);
+	while (gate.held)
+		pthread_cond_wait(&gate.cond, &gate.mutex);
+	pthread_mutex_unlock(&gate.mutex);
+	return gate.real->prepare(file, offset, length);
 }
 
 static void close_gate(void)
@@ -95,6 +108,7 @@ struct world {
 	int64_t spare;
 	int failed; /* as told */
 	unsigned failures;
+	unsigned scarce;      /* how often it was said that there is something to prepare */
 	uint32_t gone_bucket; /* has no inode any more */
 	int pages_error;
 };
@@ -135,6 +149,12 @@ static int64_t on_spare(void *arg)
 	return spare;
 }
 
+static void on_scarce(void *arg)
+{
+	struct world *world = arg;
+	world->scarce++;
+}
+
 static void on_failed(void *arg, int error, const char *what)
 {
 	struct world *world = arg;
@@ -152,7 +172,9 @@ static int setup(void **state)
 	gate.ops = *gate.real;
 	gate.ops.write = gated_write;
 	gate.ops.flush = gated_flush;
-	gate.closed = false;
+	gate.ops.prepare = gated_prepare;
+	gate.closed = gate.held = false;
+	gate.prepares = 0;
 	gate.waiting = gate.writes = gate.flushes = 0;
 	world->io->ops = &gate.ops;
 	assert_ok(mojo_io_memory_track(world->io));
@@ -161,7 +183,7 @@ static int setup(void **state)
 	mojo_chunks_init(&world->chunks, world->io, PAGE, PER_CHUNK, false);
 	assert_ok(mojo_chunks_create(&world->chunks, 0, -1));
 	pthread_mutex_init(&world->mu, NULL);
-	struct mojo_log_hooks hooks = { on_inode, on_pages, on_dead, on_spare, on_failed, world };
+	struct mojo_log_hooks hooks = { on_inode, on_pages, on_dead, on_spare, on_scarce, on_failed, world };
 	assert_ok(mojo_log_init(&world->log, &world->mu, &world->chunks, &hooks, store_id));
 	world->spare = -1;
 	world->log.sequence = 1;
@@ -959,6 +981,118 @@ static void test_who_waits_for_a_flush_that_fails_is_told(void **state)
 	assert_int_equal(world->log.durable_sequence, 0);
 }
 
+/* ---- writing ahead -------------------------------------------------------------------------- */
+
+static void *prepare_some(void *arg)
+{
+	struct world *world = arg;
+	pthread_mutex_lock(&world->mu);
+	mojo_log_prepare(&world->log);
+	pthread_mutex_unlock(&world->mu);
+	return NULL;
+}
+
+static void sync_small(struct world *world, uint32_t number)
+{
+	assert_ok(room(world, 1));
+	add_page(world, 5, number, number);
+	assert_ok(mojo_log_sync(&world->log));
+}
+
+static void test_what_is_prepared_lies_ahead_and_is_then_written_over(void **state)
+{
+	struct world *world = *state;
+	mojo_log_prepare(&world->log); /* nobody has flushed anything small yet: nothing is done */
+	assert_int_equal(gate.prepares, 0);
+	uint32_t number = 0;
+	/* Through all of the first chunk, and into the second. */
+	while (world->log.chunk == 0) {
+		unsigned said = world->scarce, before = gate.prepares;
+		sync_small(world, ++number);
+		mojo_log_prepare(&world->log);
+		assert_true(gate.prepares - before <= 1);
+		/* Only where it was asked for, and then it was done. */
+		assert_int_equal(gate.prepares - before, world->scarce - said);
+		assert_true(world->log.chunk || world->log.prepared > world->log.tail + 1 ||
+			    world->log.prepared == PER_CHUNK);
+	}
+	assert_true(gate.prepares >= 4);
+	uint64_t address = 0;
+	uint32_t groups = 0;
+	for (struct found *found; address < PER_CHUNK && (found = read_group(world->io, address)); groups++) {
+		address = end_of(found);
+		found_free(found);
+	}
+	assert_int_equal(groups, PER_CHUNK / 2);
+	assert_int_equal(number, groups + 1);
+}
+
+static void test_a_group_waits_for_what_is_being_prepared(void **state)
+{
+	struct world *world = *state;
+	struct syncer s;
+	pthread_t thread;
+	sync_small(world, 1);
+	assert_int_equal(world->scarce, 1);
+	gate.held = true;
+	pthread_mutex_unlock(&world->mu);
+	assert_ok(pthread_create(&thread, NULL, prepare_some, world));
+	pthread_mutex_lock(&gate.mutex);
+	while (!gate.prepares)
+		pthread_cond_wait(&gate.cond, &gate.mutex);
+	pthread_mutex_unlock(&gate.mutex);
+	pthread_mutex_lock(&world->mu);
+	/* There is room before it. */
+	uint64_t from = world->log.preparing;
+	assert_true(from > 20);
+	uint32_t number = 1;
+	while (world->log.tail + 2 <= from) /* a group takes two blocks */
+		sync_small(world, ++number);
+	assert_int_equal(gate.prepares, 1);
+	uint64_t tail = world->log.tail;
+	pthread_mutex_unlock(&world->mu);
+	start_syncer(&s, world, ++number);
+	lock_when_waiting(world, 1);
+	/* The group was not begun. */
+	assert_false(world->log.busy);
+	assert_int_equal(world->log.tail, tail);
+	assert_true(world->log.preparing == from);
+	pthread_mutex_unlock(&world->mu);
+	pthread_mutex_lock(&gate.mutex);
+	gate.held = false;
+	pthread_cond_broadcast(&gate.cond);
+	pthread_mutex_unlock(&gate.mutex);
+	assert_ok(pthread_join(thread, NULL));
+	assert_ok(pthread_join(s.thread, NULL));
+	assert_ok(s.result);
+	pthread_mutex_lock(&world->mu);
+	while (world->log.tail < from + 10)
+		sync_small(world, ++number);
+	uint64_t address = 0;
+	for (uint32_t i = 0; i < number; i++) {
+		struct found *found = read_group(world->io, address);
+		assert_non_null(found);
+		address = end_of(found);
+		found_free(found);
+	}
+	assert_int_equal(address, world->log.tail);
+}
+
+static void test_what_cannot_be_prepared_is_not_tried_again(void **state)
+{
+	struct world *world = *state;
+	sync_small(world, 1);
+	mojo_io_memory_fail(world->io, 0, -EIO, false);
+	mojo_log_prepare(&world->log);
+	assert_int_equal(gate.prepares, 1);
+	assert_int_equal(world->failures, 0);
+	for (uint32_t i = 2; i < 400; i++) {
+		sync_small(world, i);
+		mojo_log_prepare(&world->log);
+	}
+	assert_int_equal(gate.prepares, 1);
+}
+
 #define WITH_LOG(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -988,6 +1122,9 @@ int main(void)
 		WITH_LOG(test_a_failed_chunk_is_for_good),
 		WITH_LOG(test_an_index_that_fails_is_for_good),
 		WITH_LOG(test_who_waits_for_a_flush_that_fails_is_told),
+		WITH_LOG(test_what_is_prepared_lies_ahead_and_is_then_written_over),
+		WITH_LOG(test_a_group_waits_for_what_is_being_prepared),
+		WITH_LOG(test_what_cannot_be_prepared_is_not_tried_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
