@@ -25,12 +25,14 @@ static const struct setting {
 	[CONFIG_LIST_VERSIONS] = { "list-versions", "mount", KIND_SWITCH, 0, 1 },
 	[CONFIG_DURABLE_UNLINK] = { "durable-unlink", "mount", KIND_SWITCH, 0, 1 },
 	[CONFIG_SETTLE] = { "settle", "mount", KIND_SWITCH, 0, 1 },
+	[CONFIG_ORDERED_JOURNALS] = { "ordered-journals", "mount", KIND_SWITCH, 0, 1 },
 };
 
 void config_defaults(struct config *ret_config)
 {
 	memset(ret_config, 0, sizeof(*ret_config));
 	ret_config->list_versions = ret_config->durable_unlink = ret_config->settle = true;
+	ret_config->ordered_journals = true;
 }
 
 static bool is_same_name(const char *name, size_t length, const char *wanted)
@@ -179,6 +181,9 @@ static void store(struct config *config, enum config_key key, uint64_t number)
 		break;
 	case CONFIG_SETTLE:
 		config->settle = number;
+		break;
+	case CONFIG_ORDERED_JOURNALS:
+		config->ordered_journals = number;
 		break;
 	case CONFIG_KEYS:
 		break;

@@ -26,6 +26,7 @@ enum config_key {
 	CONFIG_LIST_VERSIONS,
 	CONFIG_DURABLE_UNLINK,
 	CONFIG_SETTLE,
+	CONFIG_ORDERED_JOURNALS,
 	CONFIG_KEYS
 };
 
@@ -42,6 +43,7 @@ struct config {
 	bool list_versions;
 	bool durable_unlink;
 	bool settle;
+	bool ordered_journals;
 	bool given[CONFIG_KEYS]; /* by the command line */
 };
 

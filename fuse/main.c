@@ -156,6 +156,9 @@ static void print_help(void)
 	       "      --settle                databases in a version are at the end of a transaction,\n"
 	       "                              whatever their writers are doing; default\n"
 	       "      --no-settle             a commit freezes what is there\n"
+	       "      --ordered-journals      to sync a rollback journal of SQLite orders it before its\n"
+	       "                              database, and waits for nothing; default\n"
+	       "      --no-ordered-journals   it waits for the disk, too\n"
 	       "  -r, --read-only             the same as -o ro\n"
 	       "  -o OPTION[,OPTION]...       mount options: ro, allow_other, allow_root, noatime ...\n"
 	       "                              and those above: -o cache-size=64M\n"
@@ -322,6 +325,7 @@ enum {
 	OPTION_NO_LIST_VERSIONS,
 	OPTION_NO_DURABLE_UNLINK,
 	OPTION_NO_SETTLE,
+	OPTION_NO_ORDERED_JOURNALS,
 	OPTION_CONFIG,
 	OPTION_RECORD,
 	OPTION_SETTING
@@ -330,12 +334,13 @@ enum {
 /* 0, 1 when all is said and done, or -EINVAL. */
 static int parse_arguments(struct program *program, int argc, char **argv)
 {
-	enum { PLAIN = 12 };
+	enum { PLAIN = 13 };
 	struct option options[PLAIN + CONFIG_KEYS + 1] = {
 		{ "no-create", no_argument, NULL, OPTION_NO_CREATE },
 		{ "no-list-versions", no_argument, NULL, OPTION_NO_LIST_VERSIONS },
 		{ "no-durable-unlink", no_argument, NULL, OPTION_NO_DURABLE_UNLINK },
 		{ "no-settle", no_argument, NULL, OPTION_NO_SETTLE },
+		{ "no-ordered-journals", no_argument, NULL, OPTION_NO_ORDERED_JOURNALS },
 		{ "config", required_argument, NULL, OPTION_CONFIG },
 		{ "record", required_argument, NULL, OPTION_RECORD },
 		{ "foreground", no_argument, NULL, 'f' },
@@ -391,6 +396,9 @@ static int parse_arguments(struct program *program, int argc, char **argv)
 			break;
 		case OPTION_NO_SETTLE:
 			error = set(program, CONFIG_SETTLE, "no");
+			break;
+		case OPTION_NO_ORDERED_JOURNALS:
+			error = set(program, CONFIG_ORDERED_JOURNALS, "no");
 			break;
 		case OPTION_CONFIG:
 			error = set_file(&program->config_file, optarg);
@@ -712,6 +720,7 @@ static int serve_store(struct program *program)
 		.recorder = program->io != program->host ? program->io : NULL,
 	};
 	program->ops.durable_unlink = program->config.durable_unlink;
+	program->ops.ordered_journals = program->config.ordered_journals;
 	program->ops.ready = on_ready;
 	program->ops.ready_arg = program;
 

@@ -19,6 +19,17 @@ static struct ops *begin(fuse_req_t req, enum counter kind)
 	struct ops *ops = fuse_req_userdata(req);
 
 	counters_add(&ops->counters, kind);
+	follow_request(&ops->follow, fuse_req_ctx(req)->pid, 0);
+	return ops;
+}
+
+/* The same for one that moves @bytes. */
+static struct ops *begin_transfer(fuse_req_t req, enum counter kind, size_t bytes)
+{
+	struct ops *ops = fuse_req_userdata(req);
+
+	counters_add(&ops->counters, kind);
+	follow_request(&ops->follow, fuse_req_ctx(req)->pid, bytes);
 	return ops;
 }
 
@@ -127,6 +138,26 @@ static void do_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 	fuse_reply_none(req);
 }
 
+/*
+ * Names of the active tree, and what belongs to directories, have changed. Called behind the change and before the
+ * answer: whoever syncs a directory after it finds it counted.
+ */
+static void note_names(struct ops *ops)
+{
+	atomic_fetch_add(&ops->names_changed, 1);
+}
+
+/* All that was done so far is on disk. */
+static int sync_all(struct ops *ops)
+{
+	unsigned long long changed = atomic_load(&ops->names_changed), before = atomic_load(&ops->names_synced);
+	int error = mojo_sync(tree_store(ops->tree));
+
+	while (!error && before < changed && !atomic_compare_exchange_weak(&ops->names_synced, &before, changed))
+		;
+	return error;
+}
+
 /* May something named @name be made in, or removed from, @dir? */
 static int check_directory(struct ops *ops, struct tree_node dir, const char *name, bool makes)
 {
@@ -176,6 +207,9 @@ static int make(struct ops *ops, fuse_req_t req, fuse_ino_t parent, const char *
 	evidence_naming(tree_evidence(ops->tree), dir.bucket, name);
 	error = mojo_mknod(tree_store(ops->tree), dir.bucket, name, mode, (uint32_t)rdev, uid, gid, ret_attr);
 	evidence_named(tree_evidence(ops->tree), dir.bucket, name, error ? 0 : ret_attr->bucket);
+	/* A journal is of use only together with what is done to its database later, and goes to disk before it. */
+	if (!error && !(ops->ordered_journals && journal_is_name(tree_store(ops->tree), dir.bucket, name)))
+		note_names(ops);
 	return error;
 }
 
@@ -227,6 +261,8 @@ static void do_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 	if (!error)
 		error = mojo_symlink(tree_store(ops->tree), dir.bucket, name, target, fuse_req_ctx(req)->uid, gid,
 				     &attr);
+	if (!error)
+		note_names(ops);
 	reply_made(ops, req, error, &attr);
 }
 
@@ -243,33 +279,6 @@ static void do_readlink(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_readlink(req, target);
 }
 
-/*
- * Is this a rollback journal of SQLite, in use, whose removal is to be waited for? In journal mode DELETE it is
- * this that commits, and SQLite syncs no directory after it, unless with synchronous=EXTRA: without help the last
- * transaction would be rolled back after a loss of power. (PERSIST and TRUNCATE sync the journal themselves, and
- * the removal of a super-journal is followed by a sync of the directory.)
- *
- * Its first eight bytes tell. SQLite writes them with the last sync of the journal, before it touches the database:
- * so the kernel has handed them over, and where they are missing, or zeros, nothing is to be rolled back. All ones
- * in the count of records behind them say that it was written with synchronous=OFF, by one that waits for nothing.
- */
-static bool is_rollback_journal(struct mojo_store *store, uint32_t dir, const char *name)
-{
-	static const unsigned char magic[8] = { 0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7 };
-	static const unsigned char uncounted[4] = { 0xff, 0xff, 0xff, 0xff };
-	unsigned char head[sizeof(magic) + sizeof(uncounted)];
-	struct mojo_attr attr;
-	size_t length;
-
-	if (mojo_lookup(store, MOJO_ACTIVE, dir, name, &attr) != 0 || !S_ISREG(attr.mode))
-		return false;
-	/* One that cannot be read may be one. */
-	if (mojo_read(store, MOJO_ACTIVE, attr.bucket, 0, head, sizeof(head), &length) != 0)
-		return true;
-	return length == sizeof(head) && memcmp(head, magic, sizeof(magic)) == 0 &&
-	       memcmp(head + sizeof(magic), uncounted, sizeof(uncounted)) != 0;
-}
-
 static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct ops *ops = begin(req, COUNTER_UNLINK);
@@ -278,13 +287,17 @@ static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	int error = check_directory(ops, dir, name, false);
 
 	if (!error && shm_unlink(tree_shm(ops->tree), dir.bucket, name) != 0) {
-		bool wait = ops->durable_unlink && is_rollback_journal(store, dir.bucket, name);
+		/* In journal mode DELETE it is this that commits, and SQLite syncs no directory after it, unless with
+		 * synchronous=EXTRA: without help the last transaction would be rolled back after a loss of power. */
+		bool wait = ops->durable_unlink && journal_is_hot(store, dir.bucket, name);
 
 		error = mojo_unlink(store, dir.bucket, name);
-		if (!error)
+		if (!error) {
 			evidence_unnamed(tree_evidence(ops->tree), dir.bucket, name);
+			note_names(ops);
+		}
 		if (!error && wait)
-			error = mojo_sync(store);
+			error = sync_all(ops);
 	}
 	reply_error(req, error);
 }
@@ -303,6 +316,8 @@ static void do_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		error = -ENOTEMPTY;
 	if (!error)
 		error = mojo_rmdir(tree_store(ops->tree), dir.bucket, name);
+	if (!error)
+		note_names(ops);
 	reply_error(req, error);
 }
 
@@ -367,6 +382,8 @@ static void do_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		error = -EXDEV;
 	if (!error)
 		error = rename_bucket(ops, from.bucket, name, to.bucket, new_name, flags);
+	if (!error)
+		note_names(ops);
 	reply_error(req, error);
 }
 
@@ -478,6 +495,8 @@ static void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 		error = set_attributes(ops, req, node.bucket, mask, &attr);
 	if (!error)
 		error = tree_getattr(ops->tree, node, &new);
+	if (!error && S_ISDIR(new.st_mode))
+		note_names(ops);
 	if (error == -ENOENT && mask && !(mask & ~(unsigned)(MOJO_SET_ATIME | MOJO_SET_MTIME | MOJO_SET_CTIME))) {
 		/* The kernel writes back the times of a file just unlinked. An error would stay with the mount and
 		 * come up at the next syncfs(2). */
@@ -610,7 +629,7 @@ static void do_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 static void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	struct ops *ops = begin(req, COUNTER_READ);
+	struct ops *ops = begin_transfer(req, COUNTER_READ, size);
 	void *buffer = get_buffer(ops);
 	size_t length = 0;
 	int error;
@@ -632,7 +651,7 @@ static void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
 static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t offset,
 		     struct fuse_file_info *fi)
 {
-	struct ops *ops = begin(req, COUNTER_WRITE);
+	struct ops *ops = begin_transfer(req, COUNTER_WRITE, size);
 	struct tree_node node = tree_node(ino);
 	struct tree_file *file = handle_file(fi);
 	int error;
@@ -645,7 +664,10 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		if (file)
 			evidence_writing(tree_evidence(ops->tree), tree_file_evidence(file), (uint64_t)offset, buf,
 					 size);
-		error = mojo_write(tree_store(ops->tree), node.bucket, (uint64_t)offset, buf, size);
+		if (fi->writepage)
+			error = mojo_write_back(tree_store(ops->tree), node.bucket, (uint64_t)offset, buf, size);
+		else
+			error = mojo_write(tree_store(ops->tree), node.bucket, (uint64_t)offset, buf, size);
 	}
 	/* While a file has such bits the kernel delays no write to it, so the caller is known. */
 	if (!error && file && !fi->writepage && !keeps_set_id(req) && tree_written(ops->tree, file))
@@ -707,33 +729,42 @@ static void do_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, s
 		fuse_reply_lseek(req, (off_t)found);
 }
 
-static void sync_node(struct ops *ops, fuse_req_t req, fuse_ino_t ino, struct tree_file *file)
+/* Is it kept at all, and can it have changed? */
+static bool is_synced(struct ops *ops, struct tree_node node)
 {
-	struct tree_node node = tree_node(ino);
-	int error = 0;
-
-	if (file)
-		evidence_synced(tree_evidence(ops->tree), tree_file_evidence(file));
-	if (!tree_is_frozen(node) && !tree_is_memory(node) && !tree_is_read_only(ops->tree))
-		error = mojo_sync(tree_store(ops->tree));
-	reply_error(req, error);
+	return !tree_is_frozen(node) && !tree_is_memory(node) && !tree_is_read_only(ops->tree);
 }
 
+/*
+ * The log is one order of all that is done to the store, and what a loss of power leaves is a beginning of it. A
+ * rollback journal is synced so that nothing of the database is on disk that is not in it: the order says that
+ * already. So there is nothing to wait for, until the database is synced, or the transaction is committed.
+ */
 static void do_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct ops *ops = begin(req, COUNTER_FSYNC);
+	struct tree_node node = tree_node(ino);
+	int error = 0;
 
 	(void)datasync;
-	sync_node(ops, req, ino, handle_file(fi));
+	if (handle_file(fi))
+		evidence_synced(tree_evidence(ops->tree), tree_file_evidence(handle_file(fi)));
+	if (is_synced(ops, node) && !(ops->ordered_journals && journal_only_orders(tree_store(ops->tree), node.bucket)))
+		error = sync_all(ops);
+	reply_error(req, error);
 }
 
 static void do_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct ops *ops = begin(req, COUNTER_FSYNCDIR);
+	int error = 0;
 
 	(void)datasync;
 	(void)fi;
-	sync_node(ops, req, ino, NULL);
+	/* With each new journal SQLite syncs its directory. Others' data need not go to disk for that. */
+	if (is_synced(ops, tree_node(ino)) && atomic_load(&ops->names_changed) > atomic_load(&ops->names_synced))
+		error = sync_all(ops);
+	reply_error(req, error);
 }
 
 /* ---- directories ----------------------------------------------------------------------------- */
@@ -841,7 +872,8 @@ static void do_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 
 static void do_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
-	struct ops *ops = begin(req, COUNTER_SETXATTR);
+	/* Threads may be started for it, and would inherit where this one is kept. */
+	struct ops *ops = begin_transfer(req, COUNTER_SETXATTR, FOLLOW_BULK);
 
 	(void)flags; /* the one that can be set is always there to be replaced, and never kept */
 	control_set(&ops->control, req, tree_node(ino), name, value, size);
@@ -857,11 +889,19 @@ static void do_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 int ops_init(struct ops *ops)
 {
-	return -pthread_key_create(&ops->buffer, free);
+	int error = -pthread_key_create(&ops->buffer, free);
+
+	if (error)
+		return error;
+	error = follow_init(&ops->follow);
+	if (error)
+		pthread_key_delete(ops->buffer);
+	return error;
 }
 
 void ops_destroy(struct ops *ops)
 {
+	follow_destroy(&ops->follow);
 	free(pthread_getspecific(ops->buffer));
 	pthread_key_delete(ops->buffer);
 }

@@ -14,6 +14,8 @@
 #include "commit.h"
 #include "control.h"
 #include "counters.h"
+#include "follow.h"
+#include "journal.h"
 #include "mount.h"
 #include "tree.h"
 
@@ -25,9 +27,13 @@ struct ops {
 	struct mount *mount;
 	struct control control;
 	struct counters counters;
-	pthread_key_t buffer;     /* each serving thread's own, for replies */
-	bool durable_unlink;      /* the removal of a rollback journal is on disk when it is answered */
-	void (*ready)(void *arg); /* the kernel has made contact */
+	struct follow follow;
+	pthread_key_t buffer;        /* each serving thread's own, for replies */
+	bool durable_unlink;         /* the removal of a rollback journal is on disk when it is answered */
+	bool ordered_journals;       /* a sync of a rollback journal that commits nothing is not waited for */
+	atomic_ullong names_changed; /* how often names, or directories, have changed */
+	atomic_ullong names_synced;  /* of these changes so many are on disk for certain */
+	void (*ready)(void *arg);    /* the kernel has made contact */
 	void *ready_arg;
 };
 

@@ -3,8 +3,9 @@
 # The power fails under SQLite. A daemon records what it writes to its store (--record), and transactions that were
 # acknowledged put marks into the recording. From it come states that the store's disk may be in after a loss of
 # power; in each the databases must be whole, with every acknowledged transaction and no half of one. Journal modes
-# DELETE, PERSIST, TRUNCATE and WAL, transactions over two files, synchronous=FULL. And what must show losses does:
-# synchronous=OFF, WAL with synchronous=NORMAL, and a rollback journal whose removal is not waited for.
+# DELETE, PERSIST, TRUNCATE and WAL, transactions over two files, synchronous=FULL and NORMAL, with syncs of journals
+# that wait for the disk and such that only order. And what must show losses does: synchronous=OFF, WAL and TRUNCATE with
+# synchronous=NORMAL, and a rollback journal whose removal is not waited for.
 #
 #	POWER_STATES=N         how many states of each store page size (320; with MOJO_TEST_LONG 20000)
 #	POWER_TRANSACTIONS=N   of each database in a recording (60; with MOJO_TEST_LONG 300)
@@ -232,12 +233,28 @@ for page_size in 4096 65536; do
 	replay "full$page_size" nothing "$POWER_STATES" $jobs
 done
 
+# With synchronous=NORMAL SQLite syncs what commits in PERSIST, and we the removal in DELETE: nothing is lost there.
+note "the same with synchronous=NORMAL, and with journals that are flushed at each sync"
+jobs="1:DELETE:NORMAL 2:PERSIST:NORMAL 5:DELETE:NORMAL:2"
+# shellcheck disable=SC2086
+KILL=yes record halves "" $jobs
+# shellcheck disable=SC2086
+replay halves nothing 200 $jobs
+jobs="1:DELETE:FULL 2:PERSIST:FULL 3:TRUNCATE:FULL"
+# shellcheck disable=SC2086
+record flushed --no-ordered-journals $jobs
+# shellcheck disable=SC2086
+replay flushed nothing 100 $jobs
+
 note "control: synchronous=OFF"
 record off "" 1:DELETE:OFF
 replay off damage 200 1:DELETE:OFF
 note "control: WAL with synchronous=NORMAL"
 record normal "" 1:WAL:NORMAL
 replay normal losses 200 1:WAL:NORMAL
+note "control: TRUNCATE with synchronous=NORMAL"
+record cut "" 1:TRUNCATE:NORMAL
+replay cut losses 200 1:TRUNCATE:NORMAL
 note "control: --no-durable-unlink, which is how ext4 does it"
 record ext4 --no-durable-unlink 1:DELETE:FULL
 replay ext4 losses 200 1:DELETE:FULL
@@ -283,6 +300,89 @@ mount_store unlink --commit-interval=86400 "--config=$T/no.conf" --durable-unlin
 make_files
 waits 1 x.db-journal
 
+unmount_store unlink
+
+note "which syncs are waited for"
+# syncs EXPECTED FILE: does a sync of FILE, after a byte was added to it, wait for the disk?
+syncs() {
+	local before after
+	printf x >>"$MNT/$2"
+	before=$(flushes)
+	sync "$MNT/$2"
+	after=$(flushes)
+	assert_eq "$1" $((after - before)) "flushes for a sync of $2"
+}
+# head_of_journal FILE MAGIC: a journal's first 28 bytes, for sectors of 512 and pages of 4096 bytes
+head_of_journal() {
+	printf "$2"'\0\0\0\1\1\2\3\4\0\0\0\2\0\0\2\0\0\0\x10\0' >"$MNT/$1"
+}
+hot='\xd9\xd5\x05\xf9\x20\xa1\x63\xd7'
+zeros='\0\0\0\0\0\0\0\0'
+make_journals() {
+	mkdir "$MNT/d" "$MNT/dir"
+	: >"$MNT/x.db"
+	: >"$MNT/d/y.db"
+	ln -s x.db "$MNT/link"
+	head_of_journal x.db-journal "$hot"
+	head_of_journal d/y.db-journal "$zeros"
+	head_of_journal alone-journal "$hot"
+	head_of_journal link-journal "$hot"
+	head_of_journal dir-journal "$hot"
+	head_of_journal x.db-wal "$hot"
+	head_of_journal -journal "$hot"
+	printf 'some other text, of 28 bytes' >"$MNT/d/y.db-mj01"
+	sync -f "$MNT/x.db"
+	sync "$MNT/x.db"
+}
+mount_store syncs --commit-interval=86400
+make_journals
+syncs 0 x.db-journal
+syncs 0 d/y.db-journal
+syncs 1 x.db
+for name in alone-journal link-journal dir-journal x.db-wal -journal d/y.db-mj01; do
+	syncs 1 "$name"
+done
+# What commits: zeros, and nothing at all.
+dd if=/dev/zero of="$MNT/x.db-journal" bs=28 count=1 conv=notrunc status=none
+syncs 1 x.db-journal
+: >"$MNT/d/y.db-journal"
+syncs 1 d/y.db-journal
+unmount_store syncs
+rm -r "$T/syncs.store"
+mount_store syncs --commit-interval=86400 --no-ordered-journals
+make_journals
+syncs 1 x.db-journal
+syncs 1 d/y.db-journal
+unmount_store syncs
+
+note "a sync of a directory waits for names, but not for a journal's"
+# syncs_directory EXPECTED COMMAND...: does a sync of the root after the command wait for the disk?
+syncs_directory() {
+	local before after wanted=$1
+	shift
+	"$@"
+	before=$(flushes)
+	sync "$MNT"
+	after=$(flushes)
+	assert_eq "$wanted" $((after - before)) "flushes for a sync of the directory after: $*"
+}
+mount_store names --commit-interval=86400
+: >"$MNT/x.db"
+syncs_directory 1 touch "$MNT/file"
+syncs_directory 0 true
+syncs_directory 1 mv "$MNT/file" "$MNT/other"
+syncs_directory 1 rm "$MNT/other"
+syncs_directory 1 mkdir "$MNT/d"
+syncs_directory 1 rmdir "$MNT/d"
+syncs_directory 1 ln -s x.db "$MNT/link"
+syncs_directory 1 mknod "$MNT/fifo" p
+syncs_directory 1 chmod 711 "$MNT"
+syncs_directory 0 dd if=/dev/zero of="$MNT/x.db" bs=4096 count=2 status=none conv=notrunc
+syncs_directory 0 touch "$MNT/x.db-journal"
+syncs_directory 1 touch "$MNT/y.db-journal"
+unmount_store names
+
+mount_store unlink
 note "marks are for recordings, and a recording that cannot be written is told"
 assert_fails 'Operation not permitted' setfattr -n user.mojofs.mark -v 1 "$MNT"
 unmount_store unlink

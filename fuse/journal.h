@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * journal.h - telling SQLite's rollback journals from other files, and what one is waiting for.
+ *
+ * A rollback journal is beside its database X, as X-journal, and begins so (SQLite's file format, section 3):
+ *
+ *      0  8  d9 d5 05 f9 20 a1 63 d7
+ *      8  4  how many pages are in it; all ones: it was written with synchronous=OFF
+ *     12  4  a number for its checksums
+ *     16  4  pages of the database
+ *     20  4  sector size
+ *     24  4  page size
+ *
+ * The first twelve bytes are zeros until SQLite has synced the rest. A journal that is no longer needed is removed,
+ * cut to nothing, or has zeros in all of these bytes.
+ *
+ *     absent, empty, zeros  --- writing, sync --->  being written  --- its head, sync --->  hot
+ *              ^                                                                            |
+ *              +--------- removal, truncation or zeros: the transaction is committed -------+
+ *
+ * Between the last two syncs of that kind the database itself is written, and synced.
+ */
+#ifndef FUSE_JOURNAL_H
+#define FUSE_JOURNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../src/mojo.h"
+
+/*
+ * journal_is_hot - would a removal of the file named @name in @dir, of the active tree, commit a transaction that
+ * somebody waits for? Its content tells. One that cannot be read may be one.
+ */
+bool journal_is_hot(struct mojo_store *store, uint32_t dir, const char *name);
+
+/*
+ * journal_only_orders - is @bucket a journal whose sync has only to come before what is written after it? So it is
+ * while it is being written, or hot: it is of use only together with changes of its database that come later. Not
+ * where its sync commits: there it is empty, or zeros. Name and content must tell, and the database must be there.
+ */
+bool journal_only_orders(struct mojo_store *store, uint32_t bucket);
+
+/* journal_is_name - is @name in @dir what the journal of a database there is called? */
+bool journal_is_name(struct mojo_store *store, uint32_t dir, const char *name);
+
+#endif
