@@ -421,9 +421,10 @@ def run(options, jobs, dice):
                     raise Wrong("a commit was refused with EBUSY; the log: %s" % (log.more() if log else "none"))
                 if target.newest() != before:
                     raise Wrong("a commit was refused with EBUSY, and yet there is version %d" % target.newest())
-                mentioned = {name for name in names if name in log.more()}
+                text = log.more()
+                mentioned = {name for name in names if name in text}
                 if not mentioned:
-                    raise Wrong("a commit was refused with EBUSY, and the log does not name a database")
+                    raise Wrong("a commit was refused with EBUSY, and the log names no database: '%s'" % text)
                 named |= mentioned
                 continue
             took.append(took_now)

@@ -6,16 +6,18 @@
 # each database of each version opens at the end of a transaction; again after a remount. load.py says what exactly.
 # Two controls show that this would be noticed: "cp -r" instead of a commit, and a bare freeze that settles nothing.
 #
-#	LOAD_COMMITS=N    (40; with MOJO_TEST_LONG=1 400)
+#	LOAD_COMMITS=N    (40, or as many as there are within 30 s; with MOJO_TEST_LONG=1 400)
 #	SEED=N            other moments, other transactions (1; with MOJO_TEST_LONG=1 by chance)
 [ -z "${MOJO_TEST_LONG:-}" ] || TEST_SECONDS=${TEST_SECONDS:-3000}
 . "$(dirname "$0")/lib.sh"
 need python3 sqlite3
 
 commits=${LOAD_COMMITS:-40}
+seconds=30
 seed=$(pick_seed 1)
 if [ -n "${MOJO_TEST_LONG:-}" ]; then
 	commits=${LOAD_COMMITS:-400}
+	seconds=3000
 fi
 note "SEED=$seed"
 
@@ -38,7 +40,7 @@ unmount_store bare
 
 note "$commits commits"
 mount_store load
-load run load "$MNT" journaled --commits="$commits" --log="$T/log/load.log"
+load run load "$MNT" journaled --commits="$commits" --seconds="$seconds" --log="$T/log/load.log"
 note "the same versions after a remount"
 remount load
 load check load "$MNT" journaled

@@ -6,15 +6,15 @@
 # acknowledged is there, every version is right (load.py says what that is), what is committed then is right, too, and
 # mojo_check() finds nothing wrong with the store.
 #
-#	LOAD_STATES=N     (150; with MOJO_TEST_LONG=1 10000)
-#	LOAD_COMMITS=N    (12; with MOJO_TEST_LONG=1 60)
+#	LOAD_STATES=N     (100; with MOJO_TEST_LONG=1 10000)
+#	LOAD_COMMITS=N    (8; with MOJO_TEST_LONG=1 60)
 #	SEED=N            other moments, other transactions (1; with MOJO_TEST_LONG=1 by chance)
 [ -z "${MOJO_TEST_LONG:-}" ] || TEST_SECONDS=${TEST_SECONDS:-10000}
 . "$(dirname "$0")/lib.sh"
 need python3 sqlite3
 
-states=${LOAD_STATES:-150}
-commits=${LOAD_COMMITS:-12}
+states=${LOAD_STATES:-100}
+commits=${LOAD_COMMITS:-8}
 seed=$(pick_seed 1)
 if [ -n "${MOJO_TEST_LONG:-}" ]; then
 	states=${LOAD_STATES:-10000}
