@@ -218,8 +218,111 @@ static void test_nothing_acknowledged_is_lost(void **state)
 	assert_true(losses > 0);
 }
 
+/* ---- disks that are full, or fail ---------------------------------------------------------------------------- */
+
+static const char insert[] = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
+			     "INSERT INTO t SELECT randomblob(4000) FROM n";
+
+static void test_a_full_disk_is_full_to_sqlite(void **state)
+{
+	static const char *const journals[] = { "DELETE", "WAL" };
+	struct bench *bench = *state;
+	struct sql_view *view = sql_view_new(bench->store, MOJO_ACTIVE);
+
+	for (size_t i = 0; i < 2; i++) {
+		char sql[100];
+		int64_t rows = 0;
+		sqlite3 *db;
+		int code;
+
+		db = sql_view_open(view, i ? "/b.db" : "/a.db");
+		snprintf(sql, sizeof(sql), "PRAGMA journal_mode=%s; CREATE TABLE t(x); PRAGMA cache_size=10",
+			 journals[i]);
+		sql_run(db, sql);
+		mojo_io_memory_limit(bench->io, 48u << 20);
+		while ((code = sqlite3_exec(db, insert, NULL, NULL, NULL)) == SQLITE_OK)
+			rows += 500;
+		assert_int_equal(code, SQLITE_FULL);
+		assert_int_equal(sqlite3_get_autocommit(db), 1);
+		/* A WAL can be read as it is; what a journal has to restore takes room, too. */
+		if (i == 1)
+			assert_int_equal(sql_query(db, "SELECT count(*) FROM t"), rows);
+		/* With more room it goes on, as if nothing had been. */
+		mojo_io_memory_limit(bench->io, 1u << 30);
+		assert_int_equal(sql_query(db, "SELECT count(*) FROM t"), rows);
+		sql_run(db, insert);
+		assert_int_equal(sql_query(db, "SELECT count(*) FROM t"), rows + 500);
+		assert_int_equal(sql_query(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
+		sql_run(db, "DELETE FROM t; VACUUM");
+		sql_close(db);
+	}
+	sql_view_free(view);
+}
+
+static void test_a_disk_that_fails_is_an_error_to_sqlite(void **state)
+{
+	struct bench *bench = *state;
+	struct sql_view *view = sql_view_new(bench->store, MOJO_ACTIVE);
+	sqlite3 *db = sql_view_open(view, "/a.db");
+
+	sql_run(db, "CREATE TABLE t(x)");
+	sql_run(db, insert);
+	mojo_io_memory_fail(bench->io, 0, EIO, true);
+	assert_int_equal(sqlite3_exec(db, insert, NULL, NULL, NULL), SQLITE_IOERR);
+	assert_int_equal(sqlite3_extended_errcode(db) & 0xff, SQLITE_IOERR);
+	mojo_io_memory_fail(bench->io, UINT64_MAX, 0, false);
+	/* The store takes no more changes until it is opened anew; then all is as it was acknowledged. */
+	assert_int_equal(sqlite3_exec(db, insert, NULL, NULL, NULL), SQLITE_IOERR);
+	sqlite3_close(db);
+	sql_view_free(view);
+	bench_crash(bench);
+	bench_open(bench);
+	view = sql_view_new(bench->store, MOJO_ACTIVE);
+	db = sql_view_open(view, "/a.db");
+	assert_int_equal(sql_query(db, "SELECT count(*) FROM t"), 500);
+	assert_int_equal(sql_query(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"), 1);
+	sql_close(db);
+	sql_view_free(view);
+}
+
+/* A byte on the disk is another one. */
+static void test_rot_is_an_error_to_sqlite_and_never_data(void **state)
+{
+	struct bench *bench = *state;
+	struct sql_view *view = sql_view_new(bench->store, MOJO_ACTIVE);
+	sqlite3 *db = sql_view_open(view, "/a.db");
+	struct mojo_map_entry entry;
+	uint64_t per_chunk = BENCH_PER_CHUNK;
+	sqlite3_stmt *statement;
+	char chunk[40];
+	size_t count;
+	int code;
+
+	sql_run(db, "CREATE TABLE t(x)");
+	sql_run(db, insert);
+	sql_close(db);
+	bench_sync(bench);
+	assert_ok(
+		mojo_map(bench->store, MOJO_ACTIVE, bench_lookup(bench, MOJO_ACTIVE, "a.db"), 100, &entry, 1, &count));
+	assert_int_equal(count, 1);
+	snprintf(chunk, sizeof(chunk), "chunks/%08x.chunk", (unsigned)(entry.address / per_chunk));
+	assert_ok(mojo_io_memory_flip(bench->io, chunk, entry.address % per_chunk * BENCH_PAGE + 17, 4));
+	db = sql_view_open(view, "/a.db");
+	assert_int_equal(sqlite3_prepare_v2(db, "SELECT x FROM t", -1, &statement, NULL), SQLITE_OK);
+	while ((code = sqlite3_step(statement)) == SQLITE_ROW)
+		;
+	assert_int_equal(code, SQLITE_IOERR);
+	assert_int_equal(sqlite3_extended_errcode(db), SQLITE_IOERR_READ);
+	sqlite3_finalize(statement);
+	sql_close(db);
+	sql_view_free(view);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_nothing_acknowledged_is_lost),
+	BENCH_TEST(test_a_full_disk_is_full_to_sqlite),
+	BENCH_TEST(test_a_disk_that_fails_is_an_error_to_sqlite),
+	BENCH_TEST(test_rot_is_an_error_to_sqlite_and_never_data),
 };
 
 int main(void)
