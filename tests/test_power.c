@@ -3,7 +3,8 @@
  * The power fails. Random work on a store is recorded (io_record.h); from the recording come the states that the
  * disk may be in after losing power at any moment (support/power.h); each is opened and held against a model:
  * everything that was acknowledged is there; what is there beyond is cut at the end of a batch; every version that
- * is kept reads as it did; and the store takes new work, closes, and opens again.
+ * is kept reads as it did, an unpublished one as far as it was settled; and the store takes new work, closes, and
+ * opens again.
  *
  *   MOJO_TEST_SEED=N        other dice; "random", and long forms unless it is set: from the clock
  *   MOJO_TEST_LONG=1        a million states instead of some twenty thousand
@@ -48,6 +49,9 @@ struct model {
 	struct frozen frozen[VERSIONS_MAX];
 	unsigned frozen_count;
 	uint32_t active;
+	struct frozen draft; /* frozen and not published; version 0: none. Its tree is that of the items: */
+	struct item draft_items[ITEMS_MAX];
+	unsigned draft_count;
 };
 
 static uint64_t mix(uint64_t x)
@@ -106,6 +110,8 @@ static void model_free(struct model *model)
 {
 	for (unsigned i = 0; model && i < model->count; i++)
 		content_put(model->items[i].content);
+	for (unsigned i = 0; model && i < model->draft_count; i++)
+		content_put(model->draft_items[i].content);
 	free(model);
 }
 
@@ -117,18 +123,26 @@ static struct model *model_copy(const struct model *model)
 	for (unsigned i = 0; i < copy->count; i++)
 		if (copy->items[i].content)
 			copy->items[i].content->refs++;
+	for (unsigned i = 0; i < copy->draft_count; i++)
+		if (copy->draft_items[i].content)
+			copy->draft_items[i].content->refs++;
 	return copy;
 }
 
-static uint64_t tree_digest(const struct model *model)
+static uint64_t items_digest(const struct item *items, unsigned count)
 {
 	uint64_t digest = 0;
-	for (unsigned i = 0; i < model->count; i++) {
-		const struct item *item = &model->items[i];
+	for (unsigned i = 0; i < count; i++) {
+		const struct item *item = &items[i];
 		digest += item->content ? item_digest(item->path, item->mode, item->content->size, item->content->hash)
 					: item_digest(item->path, item->mode, 0, 0);
 	}
 	return digest;
+}
+
+static uint64_t tree_digest(const struct model *model)
+{
+	return items_digest(model->items, model->count);
 }
 
 static uint64_t version_digest(uint32_t version, uint64_t message_hash, uint64_t tree)
@@ -150,6 +164,12 @@ static uint64_t model_digest(const struct model *model)
 		message_text(model->frozen[i].message, text);
 		digest +=
 			version_digest(model->frozen[i].version, hash_bytes(text, strlen(text)), model->frozen[i].tree);
+	}
+	if (model->draft.version) {
+		char text[32];
+		message_text(model->draft.message, text);
+		digest += mix(version_digest(model->draft.version, hash_bytes(text, strlen(text)),
+					     items_digest(model->draft_items, model->draft_count)));
 	}
 	return digest;
 }
@@ -398,6 +418,9 @@ enum op {
 	OP_HOLD,
 	OP_SYNC,
 	OP_COMMIT,
+	OP_FREEZE,
+	OP_SETTLE,
+	OP_PUBLISH,
 	OP_DROP,
 	OP_CHECKPOINT,
 	OP_REOPEN,
@@ -650,6 +673,11 @@ static void do_commit(struct run *run)
 		assert_ok(mojo_sync(run->store));
 		return;
 	}
+	if (now->draft.version) {
+		assert_int_equal(mojo_commit(run->store, "", 0, &version), -EAGAIN);
+		assert_ok(mojo_sync(run->store));
+		return;
+	}
 	message_text(++run->messages, text);
 	assert_ok(mojo_commit(run->store, text, strlen(text), &version));
 	assert_int_equal(version, now->active);
@@ -657,9 +685,92 @@ static void do_commit(struct run *run)
 	now->active++;
 }
 
+static void forget_draft(struct model *now)
+{
+	for (unsigned i = 0; i < now->draft_count; i++)
+		content_put(now->draft_items[i].content);
+	now->draft_count = 0;
+	now->draft = (struct frozen){ 0 };
+}
+
+static void do_freeze(struct run *run)
+{
+	struct model *now = run->now;
+	char text[32];
+	uint32_t version;
+	if (now->draft.version)
+		return;
+	message_text(++run->messages, text);
+	assert_ok(mojo_freeze(run->store, text, strlen(text), NULL, NULL, &version));
+	assert_int_equal(version, now->active);
+	now->draft = (struct frozen){ version, run->messages, 0 };
+	now->draft_count = now->count;
+	for (unsigned i = 0; i < now->count; i++) {
+		now->draft_items[i] = now->items[i];
+		if (now->items[i].content)
+			now->items[i].content->refs++;
+	}
+	now->active++;
+}
+
+/* One step of settling: what SQLite does when it rolls a journal back, or folds a WAL in. */
+static void do_settle(struct run *run)
+{
+	struct model *now = run->now;
+	uint32_t version = now->draft.version;
+	struct mojo_attr attr;
+	if (!version) {
+		do_freeze(run);
+		return;
+	}
+	struct item *item = now->draft_count ? &now->draft_items[dice_below(&run->dice, now->draft_count)] : NULL;
+	if (!item || !item->content)
+		return;
+	assert_ok(mojo_resolve(run->store, version, item->path, &attr));
+	unsigned roll = dice_below(&run->dice, 8);
+	if (roll == 0) {
+		const char *slash = strchr(item->path, '/');
+		assert_ok(mojo_settle_unlink(run->store, version, attr.parent, slash ? slash + 1 : item->path));
+		content_put(item->content);
+		*item = now->draft_items[--now->draft_count];
+	} else if (roll < 3) {
+		size_t size = dice_below(&run->dice, 2) ? dice_below(&run->dice, FILE_PAGES * run->page_size) : 0;
+		attr.size = size;
+		assert_ok(mojo_settle_setattr(run->store, version, attr.bucket, MOJO_SET_SIZE, &attr, &attr));
+		set_content(item, content_new(item->content, size));
+	} else {
+		size_t offset = (size_t)dice_below(&run->dice, FILE_PAGES - 1) * run->page_size;
+		size_t length = 1 + dice_below(&run->dice, run->page_size);
+		bench_fill(run->buf, length, dice_next(&run->fill));
+		assert_ok(mojo_settle_write(run->store, version, attr.bucket, offset, run->buf, length));
+		size_t size = item->content->size > offset + length ? item->content->size : offset + length;
+		struct content *content = content_new(item->content, size);
+		memcpy(content->data + offset, run->buf, length);
+		set_content(item, content);
+	}
+}
+
+static void do_publish(struct run *run)
+{
+	struct model *now = run->now;
+	if (!now->draft.version || now->frozen_count == VERSIONS_MAX) {
+		assert_ok(mojo_sync(run->store));
+		return;
+	}
+	assert_ok(mojo_publish(run->store, now->draft.version));
+	now->draft.tree = items_digest(now->draft_items, now->draft_count);
+	now->frozen[now->frozen_count++] = now->draft;
+	forget_draft(now);
+}
+
 static void do_drop(struct run *run)
 {
 	struct model *now = run->now;
+	if (now->draft.version && dice_below(&run->dice, 4) == 0) {
+		assert_ok(mojo_version_drop(run->store, now->draft.version));
+		forget_draft(now);
+		return;
+	}
 	if (!now->frozen_count) {
 		assert_ok(mojo_sync(run->store));
 		return;
@@ -719,6 +830,15 @@ static bool do_op(struct run *run, enum op op)
 		return true;
 	case OP_COMMIT:
 		do_commit(run);
+		return true;
+	case OP_FREEZE:
+		do_freeze(run);
+		return false;
+	case OP_SETTLE:
+		do_settle(run);
+		return false;
+	case OP_PUBLISH:
+		do_publish(run);
 		return true;
 	case OP_DROP:
 		do_drop(run);
@@ -817,10 +937,10 @@ static struct run *run_new(uint32_t page_size, uint64_t seed, struct mojo_io *ba
 static void run_work(struct run *run, const enum op *script)
 {
 	static const unsigned weights[OP_COUNT] = {
-		[OP_WRITE] = 44,   [OP_FILL] = 4,  [OP_CREATE] = 5, [OP_UNLINK] = 3, [OP_RENAME] = 4,
-		[OP_TRUNCATE] = 3, [OP_PUNCH] = 3, [OP_CHMOD] = 2,  [OP_MKDIR] = 2,  [OP_RMDIR] = 1,
-		[OP_HOLD] = 2,     [OP_SYNC] = 12, [OP_COMMIT] = 4, [OP_DROP] = 4,   [OP_CHECKPOINT] = 2,
-		[OP_REOPEN] = 1,   [OP_CRASH] = 1,
+		[OP_WRITE] = 44,   [OP_FILL] = 4,  [OP_CREATE] = 5, [OP_UNLINK] = 3,  [OP_RENAME] = 4,
+		[OP_TRUNCATE] = 3, [OP_PUNCH] = 3, [OP_CHMOD] = 2,  [OP_MKDIR] = 2,   [OP_RMDIR] = 1,
+		[OP_HOLD] = 2,     [OP_SYNC] = 12, [OP_COMMIT] = 4, [OP_DROP] = 4,    [OP_CHECKPOINT] = 2,
+		[OP_REOPEN] = 1,   [OP_CRASH] = 1, [OP_FREEZE] = 4, [OP_SETTLE] = 14, [OP_PUBLISH] = 3,
 	};
 	unsigned total = 0;
 	for (unsigned i = 0; i < OP_COUNT; i++)
@@ -943,8 +1063,16 @@ static int store_digest(struct run *run, struct mojo_store *store, const char *s
 		digest += version_digest(info.version, hash_bytes(info.message, strlen(info.message)), frozen);
 		from = info.version + 1;
 	}
+	uint32_t active = info.version, draft = err ? 0 : mojo_unpublished(store);
+	if (draft) {
+		uint64_t frozen = 0;
+		err = mojo_version_find(store, draft, &info);
+		if (!err)
+			err = digest_dir(store, draft, MOJO_ROOT_BUCKET, "", NULL, run->buf, run->buf_bytes, &frozen);
+		digest += mix(version_digest(draft, hash_bytes(info.message, strlen(info.message)), frozen));
+	}
 	if (!err)
-		*ret_digest = digest + mix(tree + info.version);
+		*ret_digest = digest + mix(tree + active);
 	return err;
 }
 
@@ -1114,6 +1242,8 @@ static void every_state_of_short_work(void **state)
 {
 	static const enum op scripts[][12] = {
 		{ OP_CREATE, OP_WRITE, OP_SYNC, OP_WRITE, OP_COMMIT, OP_WRITE, OP_SYNC, OP_UNLINK, OP_SYNC },
+		{ OP_CREATE, OP_WRITE, OP_FREEZE, OP_WRITE, OP_SETTLE, OP_SETTLE, OP_SYNC, OP_SETTLE, OP_PUBLISH },
+		{ OP_CREATE, OP_WRITE, OP_FREEZE, OP_SETTLE, OP_CHECKPOINT, OP_WRITE, OP_SETTLE, OP_CRASH, OP_PUBLISH },
 		{ OP_CREATE, OP_WRITE, OP_COMMIT, OP_WRITE, OP_CHECKPOINT, OP_WRITE, OP_SYNC, OP_DROP, OP_REOPEN },
 		{ OP_CREATE, OP_CREATE, OP_WRITE, OP_SYNC, OP_RENAME, OP_WRITE, OP_CRASH, OP_WRITE, OP_SYNC },
 		{ OP_CREATE, OP_WRITE, OP_CHECKPOINT, OP_TRUNCATE, OP_CHECKPOINT, OP_PUNCH, OP_CHECKPOINT, OP_WRITE,
@@ -1489,7 +1619,7 @@ static void a_wrong_model_is_noticed(void **state)
 	unsigned expected = 0, states = 0;
 	(void)state;
 	for (unsigned which = 0; which < 2; which++) {
-		struct run *run = run_new(4096, dice_next(&dice), NULL, NULL, 150);
+		struct run *run = run_new(4096, dice_next(&dice), NULL, NULL, 250);
 		unsigned last = run->operations, changed = 0;
 		run_work(run, NULL);
 		uint64_t *right = malloc((last + 1) * sizeof(*right));
