@@ -390,9 +390,9 @@ struct mojo_finding {
 	enum mojo_finding_kind kind;
 	enum mojo_severity severity; /* MOJO_ERROR: something is wrong; a warning costs space or safety, but no data */
 	uint32_t version;            /* the first one concerned; 0: none in particular */
-	uint32_t last_version;       /* the last one concerned; the kept ones between are, too */
-	uint32_t bucket;             /* 0: none in particular */
-	const char *path;            /* in `version`, relative to the root; NULL: unknown */
+	uint32_t last_version; /* the last one concerned; the kept ones between are, too (settled ones as a rule) */
+	uint32_t bucket;       /* 0: none in particular */
+	const char *path;      /* in `version`, relative to the root; NULL: unknown */
 	uint64_t first_page;
 	uint64_t pages;   /* 0: not about pages */
 	uint64_t address; /* of the first block */

@@ -87,7 +87,8 @@ static bool is_there(struct scrub *s, uint32_t version, uint32_t bucket, uint64_
 	return !err && entry.version && entry.address == address;
 }
 
-/* The last version that has the page at @address: versions that share a page follow each other. */
+/* The last version that has the page at @address: versions that share a page follow each other, but for settled ones,
+ * which may have let go of it. */
 static uint32_t last_holder(struct scrub *s, uint32_t bucket, uint64_t page, uint64_t address)
 {
 	pthread_mutex_lock(&s->store->mu);
@@ -96,13 +97,18 @@ static uint32_t last_holder(struct scrub *s, uint32_t bucket, uint64_t page, uin
 	while (low < high) {
 		uint32_t middle = low + (high - low + 1) / 2;
 		struct mojo_version_info info;
-		if (mojo_version_next(s->store, middle, &info) != 0)
-			break;
-		if (is_there(s, info.version, bucket, page, address))
-			low = info.version < high ? info.version : high;
+		int err = mojo_version_next_kept(s->store, middle, &info);
+		while (!err && info.settled && info.version < high)
+			err = mojo_version_next_kept(s->store, info.version + 1, &info);
+		if (!err && info.version <= high && is_there(s, info.version, bucket, page, address))
+			low = info.version;
 		else
 			high = middle - 1;
 	}
+	struct mojo_version_info info;
+	while (mojo_version_next_kept(s->store, low + 1, &info) == 0 && info.settled &&
+	       is_there(s, info.version, bucket, page, address))
+		low = info.version;
 	return low;
 }
 
@@ -336,7 +342,7 @@ int mojo_scrub_into(struct mojo_store *store, struct mojo_sink *sink, uint64_t b
 	int err = s.entries && s.leaf && s.buf && s.path ? 0 : -ENOMEM;
 	struct mojo_version_info info = { 0 };
 	for (uint32_t from = 0; !err && from <= MOJO_VERSION_MAX; from = info.version + 1) {
-		err = mojo_version_next(store, from, &info);
+		err = mojo_version_next_kept(store, from, &info);
 		if (err == -EUCLEAN && index)
 			mojo_found(sink, &(struct mojo_finding){ .kind = MOJO_FOUND_INDEX, .severity = MOJO_ERROR },
 				   "the list of versions cannot be read from version %" PRIu32 " on", from);

@@ -310,7 +310,8 @@ static void fill_info(uint32_t version, const struct mojo_version_value *value, 
 	*ret_info = info;
 }
 
-int mojo_version_next(struct mojo_store *store, uint32_t from, struct mojo_version_info *ret_info)
+static int next_version(struct mojo_store *store, uint32_t from, bool with_unpublished,
+			struct mojo_version_info *ret_info)
 {
 	uint8_t key[4];
 	struct mojo_cell cell;
@@ -319,7 +320,7 @@ int mojo_version_next(struct mojo_store *store, uint32_t from, struct mojo_versi
 	pthread_mutex_lock(&store->mu);
 	uint32_t active = store->active;
 	int err = mojo_tree_next(&store->versions, key, sizeof(key), false, &cell);
-	if (!err && cell.key_length == 4 && mojo_get_be32(cell.key) == store->unpublished)
+	if (!err && !with_unpublished && cell.key_length == 4 && mojo_get_be32(cell.key) == store->unpublished)
 		err = mojo_tree_next(&store->versions, cell.key, sizeof(key), true, &cell);
 	pthread_mutex_unlock(&store->mu);
 	if (err == -ENOENT) {
@@ -335,6 +336,16 @@ int mojo_version_next(struct mojo_store *store, uint32_t from, struct mojo_versi
 	if (!err)
 		fill_info(mojo_get_be32(cell.key), &value, ret_info);
 	return err;
+}
+
+int mojo_version_next(struct mojo_store *store, uint32_t from, struct mojo_version_info *ret_info)
+{
+	return next_version(store, from, false, ret_info);
+}
+
+int mojo_version_next_kept(struct mojo_store *store, uint32_t from, struct mojo_version_info *ret_info)
+{
+	return next_version(store, from, true, ret_info);
 }
 
 int mojo_version_find(struct mojo_store *store, uint32_t version, struct mojo_version_info *ret_info)

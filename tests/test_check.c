@@ -1406,6 +1406,75 @@ static void test_an_interrupted_repair_can_be_repeated(void **state)
 	}
 }
 
+/* ---- what is unpublished ----------------------------------------------------------------------------------------- */
+
+static void test_an_older_version_that_is_noted_as_unpublished(void **state)
+{
+	struct bench *bench = *state;
+	struct history h = make_history(bench);
+	struct mojo_version_value value;
+	struct mojo_version_info info;
+	uint8_t key[4], bytes[MOJO_VERSION_BYTES_MAX], *at;
+	unsigned length;
+	mojo_put_be32(key, h.first);
+	assert_ok(mojo_tree_touch(&bench->store->versions, key, sizeof(key), &at, &length));
+	assert_ok(mojo_version_decode(at, length, &value));
+	value.unpublished = true;
+	assert_int_equal(mojo_version_encode(bytes, &value), length);
+	memcpy(at, bytes, length);
+	bench_checkpoint(bench);
+	bench_close(bench);
+	struct seen seen = { 0 };
+	look(bench, &seen, false);
+	assert_int_equal(seen.kinds[MOJO_FOUND_INDEX], 1);
+	assert_int_equal(seen.last.version, h.first);
+	mend(bench, false);
+	bench_open(bench);
+	assert_history(bench, &h);
+	assert_ok(mojo_version_find(bench->store, h.first, &info));
+	assert_false(info.unpublished);
+	assert_int_equal(mojo_unpublished(bench->store), 0);
+}
+
+/* A damaged page of the unpublished version is told; a repair leaves it unpublished, and it is settled on. */
+static void test_an_unpublished_version_is_checked_and_repaired(void **state)
+{
+	struct bench *bench = *state;
+	struct history h = make_history(bench);
+	struct mojo_map_entry entry;
+	struct mojo_version_info info;
+	uint32_t version;
+	size_t count;
+	assert_ok(mojo_freeze(bench->store, "half", 4, NULL, NULL, &version));
+	char bytes[BENCH_PAGE];
+	memset(bytes, 'x', sizeof(bytes));
+	assert_ok(mojo_settle_write(bench->store, version, h.big, 0, bytes, sizeof(bytes)));
+	bench_checkpoint(bench);
+	assert_ok(mojo_map(bench->store, version, h.big, 0, &entry, 1, &count));
+	bench_close(bench);
+	assert_sound(bench, false);
+	bench_flip_block(bench, entry.address, 5);
+	struct seen seen = { 0 };
+	look(bench, &seen, true);
+	assert_int_equal(seen.kinds[MOJO_FOUND_PAGE], 1);
+	assert_int_equal(seen.last.version, version);
+	struct mojo_check_options options = options_for(&seen);
+	struct mojo_check_result result;
+	options.scrub = true;
+	assert_ok(mojo_repair(bench->io, &options, &result));
+	bench_open(bench);
+	assert_history(bench, &h);
+	assert_int_equal(mojo_unpublished(bench->store), version);
+	assert_errno(read_page(bench, version, h.big, 0), EIO);
+	assert_ok(mojo_settle_write(bench->store, version, h.big, 0, bytes, sizeof(bytes)));
+	assert_ok(mojo_publish(bench->store, version));
+	assert_ok(read_page(bench, version, h.big, 0));
+	assert_ok(mojo_version_find(bench->store, version, &info));
+	assert_true(info.settled);
+	bench_close(bench);
+	assert_sound(bench, false);
+}
+
 /* ---- anything ------------------------------------------------------------------------------------------------ */
 
 struct known { /* one page of a frozen version, as it was */
@@ -1507,12 +1576,33 @@ static void damage(struct bench *bench, struct dice *dice, unsigned pieces)
 	}
 }
 
+/* Some of the files of the unpublished version change in it alone. */
+static void settle(struct bench *bench, struct dice *dice)
+{
+	uint32_t version = mojo_unpublished(bench->store);
+	for (int i = 0; i < 40; i++) {
+		struct mojo_attr attr;
+		char name[20], bytes[5000];
+		snprintf(name, sizeof(name), "small%u", dice_below(dice, 250));
+		if (mojo_lookup(bench->store, version, MOJO_ROOT_BUCKET, name, &attr) != 0)
+			continue;
+		memset(bytes, 'a' + i % 26, sizeof(bytes));
+		int err = 0;
+		if (i % 8 == 0)
+			assert_ok(mojo_settle_unlink(bench->store, version, MOJO_ROOT_BUCKET, name));
+		else
+			err = mojo_settle_write(bench->store, version, attr.bucket, dice_below(dice, 3000), bytes,
+						1 + dice_below(dice, sizeof(bytes)));
+		assert_true(!err || err == -EIO); /* a page that is changed in part and was lost */
+	}
+}
+
 static void test_any_damage_is_survived_and_nothing_reads_wrong(void **state)
 {
 	struct bench *bench = *state;
 	struct dice dice = dice_new("any damage");
 	struct knowledge known = { 0 };
-	unsigned rounds = test_is_long() ? 5000 : 150, beyond = 0;
+	unsigned rounds = test_is_long() ? 5000 : 150, beyond = 0, kept = 0;
 	uint32_t versions[3];
 	size_t whole = 0;
 	for (unsigned i = 0; i < 250; i++) { /* trees of several levels */
@@ -1522,12 +1612,22 @@ static void test_any_damage_is_survived_and_nothing_reads_wrong(void **state)
 	}
 	for (unsigned v = 0; v < 3; v++) {
 		bench_stir(bench, &dice, 60, false);
-		versions[v] = bench_commit(bench, "v");
+		if (v != 1) {
+			versions[v] = bench_commit(bench, "v");
+		} else {
+			assert_ok(mojo_freeze(bench->store, "v", 1, NULL, NULL, &versions[v]));
+			settle(bench, &dice);
+			assert_ok(mojo_publish(bench->store, versions[v]));
+		}
 		if (v % 2)
 			bench_checkpoint(bench);
 		learn(bench, &known, versions[v]);
 	}
-	bench_stir(bench, &dice, 60, false);
+	uint32_t unpublished;
+	bench_stir(bench, &dice, 30, false);
+	assert_ok(mojo_freeze(bench->store, "half", 4, NULL, NULL, &unpublished));
+	settle(bench, &dice);
+	bench_stir(bench, &dice, 30, false);
 	bench_sync(bench);
 	bench_crash(bench);
 	for (unsigned round = 0; round < rounds; round++) {
@@ -1558,6 +1658,14 @@ static void test_any_damage_is_survived_and_nothing_reads_wrong(void **state)
 			bench_open(other);
 			whole += recall(other, &known);
 			bench_put(other, bench_file(other, "new"), 0, 10000, 1);
+			if (mojo_unpublished(other->store)) { /* its settling goes on, or is given up */
+				kept++;
+				settle(other, &dice);
+				if (round % 2)
+					assert_ok(mojo_publish(other->store, mojo_unpublished(other->store)));
+				else
+					assert_ok(mojo_version_drop(other->store, mojo_unpublished(other->store)));
+			}
 			bench_close(other);
 			look(other, &seen, false);
 			assert_int_equal(seen.kinds[MOJO_FOUND_DEAD] + seen.kinds[MOJO_FOUND_INDEX] +
@@ -1569,6 +1677,8 @@ static void test_any_damage_is_survived_and_nothing_reads_wrong(void **state)
 	}
 	print_message("%u rounds, %u with both roots gone; %zu of %zu pages whole in each, on average\n", rounds,
 		      beyond, whole / (rounds - beyond + !(rounds - beyond)), known.count);
+	print_message("the unpublished version was there after %u repairs\n", kept);
+	assert_int_not_equal(kept, 0);
 	free(known.list);
 }
 
@@ -1620,6 +1730,8 @@ int main(void)
 		BENCH_TEST(test_a_page_where_nothing_was_written),
 		BENCH_TEST(test_missing_short_and_foreign_chunk_files),
 		BENCH_TEST(test_an_interrupted_repair_can_be_repeated),
+		BENCH_TEST(test_an_older_version_that_is_noted_as_unpublished),
+		BENCH_TEST(test_an_unpublished_version_is_checked_and_repaired),
 		BENCH_TEST(test_any_damage_is_survived_and_nothing_reads_wrong),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
