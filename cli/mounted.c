@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "output.h"
@@ -78,6 +79,14 @@ static int fail(const struct target *target, const char *what, int error)
 }
 
 /* ---- attributes ----------------------------------------------------------------------------- */
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 /* The value as text; free(). -EBADMSG if there is a NUL in it. */
 static int get_attribute(const char *path, const char *name, char **ret_text)
@@ -220,14 +229,32 @@ static int mounted_versions(struct target *target, uint32_t from, struct mojo_ve
 	return error ? fail(target, NULL, error) : 0;
 }
 
-static int mounted_commit(struct target *target, const char *message, size_t length, uint32_t *ret_version)
+/* The daemon tries for some milliseconds only, since nobody can change the root directory meanwhile. */
+static int try_commit(const char *path, const char *message, size_t length, unsigned wait_seconds)
+{
+	int64_t give_up_ms = now_ms() + (int64_t)wait_seconds * 1000;
+	unsigned pause_ms = 20;
+
+	while (setxattr(path, PREFIX "commit", message, length, 0) != 0) {
+		int64_t left_ms = give_up_ms - now_ms();
+
+		if (errno != EBUSY || left_ms <= 0)
+			return -errno;
+		usleep(1000 * (unsigned)(left_ms < pause_ms ? left_ms : pause_ms));
+		if (pause_ms < 500)
+			pause_ms *= 2;
+	}
+	return 0;
+}
+
+static int mounted_commit(struct target *target, const char *message, size_t length, unsigned wait_seconds,
+			  uint32_t *ret_version)
 {
 	unsigned long version;
 	char path[64];
-	int error;
+	int error = try_commit(path_of(mounted_of(target)->root, path), message, length, wait_seconds);
 
-	if (setxattr(path_of(mounted_of(target)->root, path), PREFIX "commit", message, length, 0) != 0) {
-		error = -errno;
+	if (error) {
 		switch (error) {
 		case -EROFS:
 			complain("%s: is mounted read-only: nothing can be committed", target->mount);
@@ -238,9 +265,11 @@ static int mounted_commit(struct target *target, const char *message, size_t len
 				 target->mount);
 			return error;
 		case -EBUSY:
-			complain("%s: a program is in the middle of a transaction that leaves no journal; nothing was "
-				 "committed: try again when it is done",
-				 target->mount);
+			complain(
+				"%s: a program is in the middle of a transaction of which no journal tells (the daemon's "
+				"log names the database); nothing was committed: try again when it is done, or with "
+				"--wait=SECONDS",
+				target->mount);
 			return error;
 		default:
 			return fail(target, "the commit failed", error);
@@ -253,6 +282,16 @@ static int mounted_commit(struct target *target, const char *message, size_t len
 	}
 	*ret_version = (uint32_t)version;
 	return 0;
+}
+
+static int mounted_verify(struct target *target, uint32_t version)
+{
+	char path[64], text[24];
+	int length = snprintf(text, sizeof(text), "%u", version);
+
+	if (setxattr(path_of(mounted_of(target)->root, path), PREFIX "verify", text, (size_t)length, 0) == 0)
+		return 0;
+	return fail(target, "the version cannot be verified", -errno);
 }
 
 /* ---- files ---------------------------------------------------------------------------------- */
@@ -560,6 +599,7 @@ static const struct target_ops mounted_ops = {
 	.info = mounted_info,
 	.versions = mounted_versions,
 	.commit = mounted_commit,
+	.verify = mounted_verify,
 	.find = mounted_find,
 	.list = mounted_list,
 	.readlink = mounted_readlink,

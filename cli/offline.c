@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../sqlite/finish.h"
+#include "../sqlite/judge.h"
 #include "output.h"
 #include "target_ops.h"
 
@@ -106,11 +108,36 @@ static int offline_versions(struct target *target, uint32_t from, struct mojo_ve
 	return 0;
 }
 
-static int offline_commit(struct target *target, const char *message, size_t length, uint32_t *ret_version)
+/* A super-journal may lie beside a database that is not in the store. */
+static bool exists(void *arg, const char *path)
 {
-	int error = mojo_commit(offline_of(target)->store, message, length, ret_version);
+	struct stat st;
 
+	(void)arg;
+	return lstat(path, &st) == 0;
+}
+
+static int offline_commit(struct target *target, const char *message, size_t length, unsigned wait_seconds,
+			  uint32_t *ret_version)
+{
+	struct settle_options options = { .event = on_event,
+					  .event_arg = offline_of(target),
+					  .exists_outside = exists };
+	int error = settle_commit(offline_of(target)->store, message, length, &options, ret_version);
+
+	(void)wait_seconds; /* nobody else has the store open */
 	return error ? fail(target, "the commit failed", error) : 0;
+}
+
+static int offline_verify(struct target *target, uint32_t version)
+{
+	struct settle_options options = { .event = on_event, .event_arg = offline_of(target) };
+	enum mojo_verdict verdict;
+	int error = judge_version(offline_of(target)->store, version, &options, &verdict);
+
+	if (error)
+		return fail(target, "the version could not be verified", error);
+	return verdict == MOJO_VERDICT_GOOD ? 0 : -EBADMSG; /* it was said what was found */
 }
 
 static int offline_find(struct target *target, struct target_file *file)
@@ -226,6 +253,7 @@ static const struct target_ops offline_ops = {
 	.info = offline_info,
 	.versions = offline_versions,
 	.commit = offline_commit,
+	.verify = offline_verify,
 	.find = offline_find,
 	.list = offline_list,
 	.readlink = offline_readlink,

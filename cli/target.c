@@ -295,9 +295,15 @@ int target_versions(struct target *target, uint32_t from, struct mojo_version_in
 	return target->ops->versions(target, from, ret_infos, ret_count);
 }
 
-int target_commit(struct target *target, const char *message, size_t length, uint32_t *ret_version)
+int target_commit(struct target *target, const char *message, size_t length, unsigned wait_seconds,
+		  uint32_t *ret_version)
 {
-	return target->ops->commit(target, message, length, ret_version);
+	return target->ops->commit(target, message, length, wait_seconds, ret_version);
+}
+
+int target_verify(struct target *target, uint32_t version)
+{
+	return target->ops->verify(target, version);
 }
 
 /* "@v12" at the start of @path: its number and what follows; else false. */

@@ -51,8 +51,16 @@ int target_info(struct target *target, struct mojo_info *ret_info, struct report
 /* target_versions - some of the kept versions >= @from, in order; count 0 behind the last. @ret_infos: free(). */
 int target_versions(struct target *target, uint32_t from, struct mojo_version_info **ret_infos, size_t *ret_count);
 
-/* target_commit - commit; @ret_version is the number of the version that is now frozen. */
-int target_commit(struct target *target, const char *message, size_t length, uint32_t *ret_version);
+/*
+ * target_commit - commit; @ret_version is the number of the version that is now frozen.
+ * @wait_seconds: how long to try again while a database is in the middle of a transaction of which no journal tells
+ */
+int target_commit(struct target *target, const char *message, size_t length, unsigned wait_seconds,
+		  uint32_t *ret_version);
+
+/* target_verify - check the databases of a version, and keep what came of it with the version. Of a mounted store the
+ * daemon is asked to do that: it goes on in the background. -EBADMSG: done here, and something is wrong. */
+int target_verify(struct target *target, uint32_t version);
 
 struct target_file {
 	uint32_t version; /* its number, the active one's too */

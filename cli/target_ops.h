@@ -14,7 +14,9 @@ struct target_ops {
 	int (*info)(struct target *target, struct mojo_info *ret_info, struct report_counter **ret_counters,
 		    size_t *ret_count);
 	int (*versions)(struct target *target, uint32_t from, struct mojo_version_info **ret_infos, size_t *ret_count);
-	int (*commit)(struct target *target, const char *message, size_t length, uint32_t *ret_version);
+	int (*commit)(struct target *target, const char *message, size_t length, unsigned wait_seconds,
+		      uint32_t *ret_version);
+	int (*verify)(struct target *target, uint32_t version);
 	int (*find)(struct target *target, struct target_file *file);
 	int (*list)(struct target *target, const struct target_file *dir, struct target_entry **ret_entries,
 		    size_t *ret_count);

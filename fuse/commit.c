@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../sqlite/settle.h"
+#include "../sqlite/finish.h"
 #include "commit.h"
 
 #define REMEMBERED 256 /* processes whose last commit is known */
@@ -23,6 +23,7 @@
 #define PATIENCE_MS    20
 #define PATIENCE_LOOKS 5 /* at least, however slow the machine is */
 #define PAUSE_US       1000
+#define NAMED_MS       10000
 #define LOOKS_MAX      200 /* where only something must be learned of files that were opened just now */
 
 enum job_kind { JOB_COMMIT, JOB_SEEK };
@@ -45,7 +46,10 @@ struct commit {
 	struct tree *tree; /* borrowed */
 	bool settles;
 	mojo_event_fn *event;
-	void *event_arg;          /* borrowed */
+	void *event_arg;       /* borrowed */
+	struct verify *verify; /* borrowed; may be NULL */
+	uint32_t named_bucket; /* the last one that the log named as the reason for EBUSY; and when */
+	int64_t named_ms;
 	bool knows_side_files;    /* the thread has looked through the tree */
 	struct mount *mount;      /* borrowed */
 	struct flusher *flusher;  /* borrowed */
@@ -142,30 +146,6 @@ static void say(mojo_event_fn *event, void *arg, enum mojo_severity severity, co
 	event(arg, severity, text);
 }
 
-/*
- * Settle and publish; what cannot be settled is given up.
- * @files: NULL: search for them
- */
-static int settle(struct mojo_store *store, uint32_t version, const struct settle_file *files, size_t count,
-		  const struct settle_options *options)
-{
-	int error = settle_version(store, version, files, count, options, NULL), dropped;
-
-	if (!error)
-		error = mojo_publish(store, version);
-	if (!error)
-		return 0;
-	say(options->event, options->event_arg, MOJO_ERROR, "the commit of version %u is given up: %s", version,
-	    strerror(-error));
-	/* Where that fails, too, the next commit or mount tries again. */
-	dropped = mojo_version_drop(store, version);
-	if (dropped)
-		say(options->event, options->event_arg, MOJO_ERROR,
-		    "version %u stays unpublished for the time being: it cannot be dropped: %s", version,
-		    strerror(-dropped));
-	return error;
-}
-
 static bool exists_outside(void *arg, const char *path)
 {
 	struct flusher *flusher = arg;
@@ -182,16 +162,8 @@ int commit_finish(struct mojo_store *store, struct flusher *flusher, mojo_event_
 		.exists_outside = exists_outside,
 		.exists_arg = flusher,
 	};
-	uint32_t version = mojo_unpublished(store);
-	int error;
 
-	if (!version)
-		return 0;
-	error = settle(store, version, NULL, 0, &options);
-	if (!error)
-		say(event, arg, MOJO_INFO, "version %u, whose commit was cut short, is settled and published", version);
-	/* One that was given up is no reason not to go on; one that is there still, is. */
-	return mojo_unpublished(store) ? error : 0;
+	return settle_leftover(store, &options);
 }
 
 /* ---- the right moment ------------------------------------------------------------------------ */
@@ -363,10 +335,16 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* Once in a while for the same one: it may be tried again many times a second. */
 static void name_culprit(struct commit *commit, uint32_t bucket)
 {
+	int64_t now = now_ms();
 	char path[PATH_MAX];
 
+	if (commit->named_bucket == bucket && commit->named_ms && now - commit->named_ms < NAMED_MS)
+		return;
+	commit->named_bucket = bucket;
+	commit->named_ms = now;
 	if (!bucket || mojo_path(tree_store(commit->tree), bucket, path, sizeof(path)) != 0)
 		strcpy(path, "a database");
 	say(commit->event, commit->event_arg, MOJO_WARNING,
@@ -429,8 +407,8 @@ static int settle_attempt(struct attempt *attempt, uint32_t version)
 
 	for (size_t i = 0; i < attempt->side_count && files; i++)
 		files[i] = (struct settle_file){ attempt->side_files[i].dir, attempt->side_files[i].name };
-	error = settle(tree_store(commit->tree), version, attempt->search ? NULL : files, attempt->side_count,
-		       &options);
+	error = settle_finish(tree_store(commit->tree), version, attempt->search ? NULL : files, attempt->side_count,
+			      &options);
 	free(files);
 	return error;
 }
@@ -567,6 +545,9 @@ static void do_commit(struct commit *commit, struct job *job)
 		remember(commit, job->pid, version);
 		if (tree_version(commit->tree, version, &info) == 0)
 			tree_committed(commit->tree, &info);
+		if (commit->verify && verify_version(commit->verify, version) != 0)
+			say(commit->event, commit->event_arg, MOJO_WARNING,
+			    "version %u is not going to be verified: out of memory", version);
 		/* The root has an entry more. The kernel keeps listings; this takes no lock on the inode. */
 		fuse_lowlevel_notify_inval_inode(mount_session(commit->mount), FUSE_ROOT_ID, 0, 0);
 	}
@@ -634,6 +615,7 @@ int commit_new(struct tree *tree, struct mount *mount, struct flusher *flusher, 
 	commit->settles = options->settles;
 	commit->event = options->event;
 	commit->event_arg = options->event_arg;
+	commit->verify = options->verify;
 	commit->last = &commit->first;
 	pthread_mutex_init(&commit->lock, NULL);
 	pthread_mutex_init(&commit->flushing, NULL);

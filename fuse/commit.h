@@ -32,13 +32,15 @@
 #include "flusher.h"
 #include "mount.h"
 #include "tree.h"
+#include "verify.h"
 
 struct commit; /* opaque: the thread and its queue */
 
 struct commit_options {
-	bool settles;         /* else what is there is frozen as it is */
-	mojo_event_fn *event; /* what a user should know */
-	void *event_arg;      /* borrowed until commit_free() */
+	bool settles;          /* else what is there is frozen as it is */
+	mojo_event_fn *event;  /* what a user should know */
+	void *event_arg;       /* borrowed until commit_free() */
+	struct verify *verify; /* gets each new version; NULL: none does. Borrowed */
 };
 
 /* commit_new - start the thread. @tree, @mount and @flusher are borrowed until commit_free(). -ENOMEM, -EAGAIN. */

@@ -26,6 +26,7 @@ static const struct setting {
 	[CONFIG_DURABLE_UNLINK] = { "durable-unlink", "mount", KIND_SWITCH, 0, 1 },
 	[CONFIG_SETTLE] = { "settle", "mount", KIND_SWITCH, 0, 1 },
 	[CONFIG_ORDERED_JOURNALS] = { "ordered-journals", "mount", KIND_SWITCH, 0, 1 },
+	[CONFIG_VERIFY] = { "verify", "mount", KIND_SWITCH, 0, 1 },
 };
 
 void config_defaults(struct config *ret_config)
@@ -184,6 +185,9 @@ static void store(struct config *config, enum config_key key, uint64_t number)
 		break;
 	case CONFIG_ORDERED_JOURNALS:
 		config->ordered_journals = number;
+		break;
+	case CONFIG_VERIFY:
+		config->verify = number;
 		break;
 	case CONFIG_KEYS:
 		break;

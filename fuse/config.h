@@ -27,6 +27,7 @@ enum config_key {
 	CONFIG_DURABLE_UNLINK,
 	CONFIG_SETTLE,
 	CONFIG_ORDERED_JOURNALS,
+	CONFIG_VERIFY,
 	CONFIG_KEYS
 };
 
@@ -44,6 +45,7 @@ struct config {
 	bool durable_unlink;
 	bool settle;
 	bool ordered_journals;
+	bool verify;
 	bool given[CONFIG_KEYS]; /* by the command line */
 };
 

@@ -258,6 +258,19 @@ static int set_mark(const struct control *control, const char *value, size_t len
 	return -mojo_io_record_mark(control->recorder, mark);
 }
 
+/* The number of a version is in @value. A positive errno. */
+static int start_verifying(const struct control *control, const char *value, size_t length)
+{
+	char text[24] = "";
+	uint64_t version;
+
+	if (length > 0 && length < sizeof(text))
+		memcpy(text, value, length);
+	if (!numbered(text, "", &version))
+		return EINVAL;
+	return version > MOJO_VERSION_MAX ? ENOENT : -verify_version(control->verify, (uint32_t)version);
+}
+
 void control_set(const struct control *control, fuse_req_t req, struct tree_node node, const char *name,
 		 const char *value, size_t length)
 {
@@ -265,6 +278,10 @@ void control_set(const struct control *control, fuse_req_t req, struct tree_node
 
 	if (control->recorder && is_root(node) && strcmp(name, PREFIX "mark") == 0) {
 		fuse_reply_err(req, set_mark(control, value, length));
+		return;
+	}
+	if (is_root(node) && strcmp(name, PREFIX "verify") == 0) {
+		fuse_reply_err(req, start_verifying(control, value, length));
 		return;
 	}
 	if (is_root(node) && strcmp(name, PREFIX "scrub") == 0) {

@@ -9,6 +9,8 @@
  *     state         JSON: what report_state_to_json() says, the requests counted included
  *     requests      JSON: the requests counted
  *     scrub         set: "start", "start BYTES-PER-SECOND" or "stop"; get: JSON, how far it is and what it found
+ *     verify        set: the number of a version whose databases are to be checked in the background; what came of it
+ *                   is kept with the version
  *     versions.N    JSON: versions from N on, as many as fit
  *     mark          set, while the store is recorded (--record): put this number into the recording
  *   on a file or directory, active or frozen
@@ -17,7 +19,7 @@
  *   on @vN
  *     version, bucket, time, message
  *
- * Those with a number are not listed, nor are session and scrub. Those of files are not either: programs that copy
+ * Those with a number are not listed, nor are session, scrub and verify. Those of files are not either: programs that copy
  * all attributes that are listed could not set them on the copy.
  */
 #ifndef FUSE_CONTROL_H
@@ -31,6 +33,7 @@
 #include "mount.h"
 #include "scrub.h"
 #include "tree.h"
+#include "verify.h"
 
 #define CONTROL_TEXT_MAX 60000u /* bytes in a JSON array; an attribute has at most 65536 */
 
@@ -40,6 +43,7 @@ struct control { /* everything borrowed */
 	struct mount *mount;
 	struct counters *counters;
 	struct scrub *scrub;
+	struct verify *verify;
 	const char *store;        /* canonical path */
 	struct mojo_io *recorder; /* NULL: nothing is recorded */
 };

@@ -194,17 +194,16 @@ void evidence_truncating(struct evidence *evidence, uint32_t bucket, uint64_t si
 	pthread_mutex_lock(&evidence->lock);
 	file = *find(evidence, bucket);
 	if (file) {
-		bool was_synced = file->changes == file->synced, had_arrived = file->changes == file->arrived;
+		bool is_synced = file->was_synced && file->changes == file->synced;
 
 		change(file, size < EVIDENCE_HEAD_BYTES, size == 0 ? HEAD_BLANK : HEAD_UNKNOWN);
 		/*
 		 * SQLite cuts off what auto_vacuum or VACUUM freed after the end of the transaction, without an
-		 * fsync. In mid transaction it has written to the file before. No other program is worse off for it.
+		 * fsync. In mid transaction it has written to the file before. But whoever never syncs has written
+		 * what the kernel may keep still, while this comes at once.
 		 */
-		if (size >= EVIDENCE_HEAD_BYTES && was_synced)
+		if (size >= EVIDENCE_HEAD_BYTES && is_synced)
 			file->synced = file->changes;
-		if (size >= EVIDENCE_HEAD_BYTES && had_arrived)
-			file->arrived = file->changes;
 	}
 	pthread_mutex_unlock(&evidence->lock);
 }

@@ -32,6 +32,7 @@
 #include "mount.h"
 #include "ops.h"
 #include "tree.h"
+#include "verify.h"
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "(unknown version)"
@@ -70,6 +71,7 @@ struct program {
 	struct commit *commit;
 	struct flusher *flusher;
 	struct scrub *scrub;
+	struct verify *verify;
 	struct ops ops;
 	bool has_ops; /* ops_init() has succeeded */
 
@@ -159,6 +161,8 @@ static void print_help(void)
 	       "      --ordered-journals      to sync a rollback journal of SQLite orders it before its\n"
 	       "                              database, and waits for nothing; default\n"
 	       "      --no-ordered-journals   it waits for the disk, too\n"
+	       "      --verify                check the databases of each version in the background\n"
+	       "      --no-verify             only of those that are asked for; default\n"
 	       "  -r, --read-only             the same as -o ro\n"
 	       "  -o OPTION[,OPTION]...       mount options: ro, allow_other, allow_root, noatime ...\n"
 	       "                              and those above: -o cache-size=64M\n"
@@ -326,6 +330,7 @@ enum {
 	OPTION_NO_DURABLE_UNLINK,
 	OPTION_NO_SETTLE,
 	OPTION_NO_ORDERED_JOURNALS,
+	OPTION_NO_VERIFY,
 	OPTION_CONFIG,
 	OPTION_RECORD,
 	OPTION_SETTING
@@ -334,13 +339,14 @@ enum {
 /* 0, 1 when all is said and done, or -EINVAL. */
 static int parse_arguments(struct program *program, int argc, char **argv)
 {
-	enum { PLAIN = 13 };
+	enum { PLAIN = 14 };
 	struct option options[PLAIN + CONFIG_KEYS + 1] = {
 		{ "no-create", no_argument, NULL, OPTION_NO_CREATE },
 		{ "no-list-versions", no_argument, NULL, OPTION_NO_LIST_VERSIONS },
 		{ "no-durable-unlink", no_argument, NULL, OPTION_NO_DURABLE_UNLINK },
 		{ "no-settle", no_argument, NULL, OPTION_NO_SETTLE },
 		{ "no-ordered-journals", no_argument, NULL, OPTION_NO_ORDERED_JOURNALS },
+		{ "no-verify", no_argument, NULL, OPTION_NO_VERIFY },
 		{ "config", required_argument, NULL, OPTION_CONFIG },
 		{ "record", required_argument, NULL, OPTION_RECORD },
 		{ "foreground", no_argument, NULL, 'f' },
@@ -399,6 +405,9 @@ static int parse_arguments(struct program *program, int argc, char **argv)
 			break;
 		case OPTION_NO_ORDERED_JOURNALS:
 			error = set(program, CONFIG_ORDERED_JOURNALS, "no");
+			break;
+		case OPTION_NO_VERIFY:
+			error = set(program, CONFIG_VERIFY, "no");
 			break;
 		case OPTION_CONFIG:
 			error = set_file(&program->config_file, optarg);
@@ -700,6 +709,9 @@ static int serve_store(struct program *program)
 	}
 	error = tree_new(program->store, program->config.list_versions, &program->tree);
 	if (!error)
+		error = verify_new(program->tree, on_event, program, &program->verify);
+	commit_options.verify = program->config.verify ? program->verify : NULL;
+	if (!error)
 		error = commit_new(program->tree, program->mount, program->flusher, &commit_options, &program->commit);
 	if (!error)
 		error = scrub_new(program->store, &program->scrub);
@@ -716,6 +728,7 @@ static int serve_store(struct program *program)
 		.mount = program->mount,
 		.counters = &program->ops.counters,
 		.scrub = program->scrub,
+		.verify = program->verify,
 		.store = program->store_path,
 		.recorder = program->io != program->host ? program->io : NULL,
 	};
@@ -759,6 +772,7 @@ static int serve(struct program *program)
 
 	scrub_free(program->scrub);
 	commit_free(program->commit); /* it may still have requests to reply to */
+	verify_free(program->verify);
 	flusher_end(program->flusher);
 	mount_free(program->mount);
 	program->mount = NULL;

@@ -166,7 +166,7 @@ static int check_directory(struct ops *ops, struct tree_node dir, const char *na
 	if (makes)
 		return tree_check_name(name);
 	/* A version is no name of the active tree, though it is listed there. */
-	return name[0] == '@' && tree_version_name(name) ? -EROFS : 0;
+	return name[0] == '@' && (tree_version_name(name) || strcmp(name, TREE_LAST_GOOD_NAME) == 0) ? -EROFS : 0;
 }
 
 /* In a directory with the set-group-id bit what is made belongs to the directory's group. */
@@ -271,7 +271,7 @@ static void do_readlink(fuse_req_t req, fuse_ino_t ino)
 	struct ops *ops = begin(req, COUNTER_READLINK);
 	struct tree_node node = tree_node(ino);
 	char target[MOJO_SYMLINK_MAX + 1];
-	int error = mojo_readlink(tree_store(ops->tree), node.version, node.bucket, target);
+	int error = tree_readlink(ops->tree, node, target);
 
 	if (error)
 		reply_error(req, error);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,7 @@ struct tree {
 	uint32_t page_size;
 	atomic_ullong frozen;   /* how many versions are */
 	atomic_llong newest_ns; /* when the last of them was committed */
+	atomic_uint last_good;  /* no version above it was found to be good; UINT_MAX: not looked yet */
 
 	pthread_mutex_t lock; /* guards chains; the engine is never called with it held */
 	struct tree_file *chains[CHAINS];
@@ -80,7 +82,7 @@ static struct timespec to_timespec(int64_t ns)
 	return (struct timespec){ .tv_sec = seconds, .tv_nsec = rest };
 }
 
-static bool is_empty_kind(struct tree_node node)
+static bool is_made_up(struct tree_node node)
 {
 	return node.kind != TREE_BUCKET;
 }
@@ -102,7 +104,7 @@ static void to_stat(struct tree *tree, struct tree_node node, const struct mojo_
 	ret_stat->st_atim = to_timespec(attr->atime_ns);
 	ret_stat->st_mtim = to_timespec(attr->mtime_ns);
 	ret_stat->st_ctim = to_timespec(attr->ctime_ns);
-	if (is_empty_kind(node)) {
+	if (is_made_up(node)) {
 		ret_stat->st_size = 0;
 		ret_stat->st_blocks = 0;
 	}
@@ -183,6 +185,7 @@ int tree_new(struct mojo_store *store, bool list_versions, struct tree **ret_tre
 	tree->page_size = info.page_size;
 	atomic_init(&tree->frozen, info.frozen_versions);
 	atomic_init(&tree->newest_ns, INT64_MIN);
+	atomic_init(&tree->last_good, UINT_MAX);
 	if (info.active_version > 1 && tree_version(tree, info.active_version - 1, newest) == 0)
 		atomic_store(&tree->newest_ns, newest->time_ns);
 	pthread_mutex_init(&tree->lock, NULL);
@@ -276,6 +279,36 @@ void tree_committed(struct tree *tree, const struct mojo_version_info *info)
 	atomic_store(&tree->newest_ns, info->time_ns);
 }
 
+void tree_verified(struct tree *tree, uint32_t version)
+{
+	unsigned known = atomic_load(&tree->last_good);
+
+	while (known < version && !atomic_compare_exchange_weak(&tree->last_good, &known, version))
+		;
+}
+
+/* The newest version that was found to be good; -ENOENT. */
+static int find_last_good(struct tree *tree, struct mojo_version_info *ret_info)
+{
+	unsigned known = atomic_load(&tree->last_good), from = known;
+
+	if (from == UINT_MAX)
+		from = mojo_active_version(tree->store) - 1;
+	/* It may have been dropped, or found to be bad since. */
+	for (uint32_t version = from; version > 0; version--) {
+		int error = tree_version(tree, version, ret_info);
+
+		if (error && error != -ENOENT)
+			return error;
+		if (error || ret_info->verdict != MOJO_VERDICT_GOOD)
+			continue;
+		atomic_compare_exchange_strong(&tree->last_good, &known, version);
+		return 0;
+	}
+	atomic_compare_exchange_strong(&tree->last_good, &known, 0);
+	return -ENOENT;
+}
+
 int tree_check_name(const char *name)
 {
 	if (name[0] == '@')
@@ -353,6 +386,47 @@ static int lookup_version(struct tree *tree, const char *name, struct fuse_entry
 	return error;
 }
 
+static void last_good_name(uint32_t version, char *ret_target)
+{
+	sprintf(ret_target, "@v%u", version);
+}
+
+static void to_last_good(struct tree *tree, uint32_t version, struct mojo_attr *attr, struct stat *ret_stat)
+{
+	struct tree_node node = { TREE_LAST_GOOD, version, MOJO_ROOT_BUCKET };
+	char target[16];
+
+	last_good_name(version, target);
+	attr->mode = S_IFLNK | 0777;
+	attr->nlink = 1;
+	to_stat(tree, node, attr, ret_stat);
+	ret_stat->st_size = (off_t)strlen(target);
+}
+
+static int lookup_last_good(struct tree *tree, struct fuse_entry_param *ret_entry)
+{
+	struct mojo_version_info info;
+	struct mojo_attr attr;
+	int error = find_last_good(tree, &info);
+
+	if (!error)
+		error = mojo_getattr(tree->store, info.version, MOJO_ROOT_BUCKET, &attr);
+	if (error)
+		return error;
+	to_entry(tree, (struct tree_node){ TREE_LAST_GOOD, info.version, MOJO_ROOT_BUCKET }, &attr, ret_entry);
+	to_last_good(tree, info.version, &attr, &ret_entry->attr);
+	ret_entry->entry_timeout = 0; /* it moves */
+	return 0;
+}
+
+int tree_readlink(struct tree *tree, struct tree_node node, char *ret_target)
+{
+	if (node.kind != TREE_LAST_GOOD)
+		return mojo_readlink(tree->store, node.version, node.bucket, ret_target);
+	last_good_name(node.version, ret_target);
+	return 0;
+}
+
 int tree_lookup(struct tree *tree, struct tree_node dir, const char *name, struct fuse_entry_param *ret_entry)
 {
 	struct tree_node node = { .version = dir.version };
@@ -363,11 +437,12 @@ int tree_lookup(struct tree *tree, struct tree_node dir, const char *name, struc
 
 	if (strlen(name) > MOJO_NAME_MAX)
 		return -ENAMETOOLONG;
-	if (is_empty_kind(dir))
+	if (is_made_up(dir))
 		return -ENOTDIR;
 	if (name[0] == '@' && dir.bucket == MOJO_ROOT_BUCKET && !tree_is_frozen(dir)) {
 		/* Versions come by themselves: that one is not there yet says nothing of later. */
-		error = lookup_version(tree, name, ret_entry);
+		error = strcmp(name, TREE_LAST_GOOD_NAME) == 0 ? lookup_last_good(tree, ret_entry)
+							       : lookup_version(tree, name, ret_entry);
 		seconds = 0;
 		goto out;
 	}
@@ -401,7 +476,7 @@ int tree_getattr(struct tree *tree, struct tree_node node, struct stat *ret_stat
 		error = mojo_getattr(tree->store, node.version, node.bucket, &attr);
 	if (error)
 		return error;
-	if (tree_is_frozen(node) && node.bucket == MOJO_ROOT_BUCKET) {
+	if (tree_is_frozen(node) && node.bucket == MOJO_ROOT_BUCKET && !is_made_up(node)) {
 		struct mojo_version_info info;
 		struct fuse_entry_param entry;
 
@@ -412,13 +487,17 @@ int tree_getattr(struct tree *tree, struct tree_node node, struct stat *ret_stat
 		*ret_stat = entry.attr;
 		return 0;
 	}
+	if (node.kind == TREE_LAST_GOOD) {
+		to_last_good(tree, node.version, &attr, ret_stat);
+		return 0;
+	}
 	to_stat(tree, node, &attr, ret_stat);
 	return 0;
 }
 
 int tree_read(struct tree *tree, struct tree_node node, uint64_t offset, void *buf, size_t length, size_t *ret_length)
 {
-	if (is_empty_kind(node)) {
+	if (is_made_up(node)) {
 		*ret_length = 0;
 		return 0;
 	}
@@ -600,7 +679,7 @@ int tree_readdir(struct tree *tree, struct tree_node dir, uint64_t place, tree_e
 	struct listing listing = { .tree = tree, .dir = dir, .fn = fn, .arg = arg };
 	int error = 0;
 
-	if (is_empty_kind(dir) || tree_is_memory(dir))
+	if (is_made_up(dir) || tree_is_memory(dir))
 		return -ENOTDIR;
 	if (place < PLACE_DOT_DOT)
 		error = emit_dots(&listing, place);

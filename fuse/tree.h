@@ -6,7 +6,8 @@
  *
  *     bits  0..31  bucket; above MOJO_BUCKET_MAX a file of shm.h
  *     bits 32..55  version, 0 for the active tree
- *     bits 56..57  kind: 0 the bucket itself, 1 an empty `x-wal` and 2 an empty `x-shm` beside it
+ *     bits 56..57  kind: 0 the bucket itself, 1 an empty `x-wal` and 2 an empty `x-shm` beside it,
+ *                  3 the symbolic link @last-good to that version
  *
  * The root of the mount is 1, as FUSE wants it: bucket 1 of the active tree.
  *
@@ -44,7 +45,10 @@
 /* Seconds that the kernel may trust a name or attributes: nobody but the kernel changes the tree. */
 #define TREE_CACHE_SECONDS 1e9
 
-enum tree_kind { TREE_BUCKET, TREE_EMPTY_WAL, TREE_EMPTY_SHM };
+enum tree_kind { TREE_BUCKET, TREE_EMPTY_WAL, TREE_EMPTY_SHM, TREE_LAST_GOOD };
+
+/* In the root, not in its listing: a symbolic link to the newest version whose databases were found to be good. */
+#define TREE_LAST_GOOD_NAME "@last-good"
 
 struct tree_node {
 	enum tree_kind kind;
@@ -86,6 +90,12 @@ int tree_version(struct tree *tree, uint32_t version, struct mojo_version_info *
 
 /* tree_committed - @info was just frozen; the root has one more entry. */
 void tree_committed(struct tree *tree, const struct mojo_version_info *info);
+
+/* tree_verified - @version was found to be good; it may be the newest that was. */
+void tree_verified(struct tree *tree, uint32_t version);
+
+/* tree_readlink - the target of a symbolic link, MOJO_SYMLINK_MAX + 1 bytes. */
+int tree_readlink(struct tree *tree, struct tree_node node, char *ret_target);
 
 /* tree_check_name - may @name be made in the active tree? 0, -EINVAL or -ENAMETOOLONG. */
 int tree_check_name(const char *name);

@@ -46,7 +46,7 @@ _mojofs() {
 	# Which command, and how many of its arguments are there before this one?
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		-m | --message | -V | -p | --pages | --page | --from | --limit | --rate | --page-size | --pages-per-slot | --chunk-size)
+		-m | --message | -V | -p | --pages | --page | --from | --limit | --rate | --wait | --page-size | --pages-per-slot | --chunk-size)
 			[[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
 			((i++))
 			;;
@@ -87,7 +87,7 @@ _mojofs() {
 		[[ -n $path ]] && mapfile -t COMPREPLY < <(compgen -W "$(__mojofs_versions "$path")" -- "$word")
 		;;
 	--rate) mapfile -t COMPREPLY < <(compgen -W "8M 32M 128M 1G" -- "$word") ;;
-	-m | --message | -p | --page | --pages | --limit) ;;
+	-m | --message | -p | --page | --pages | --limit | --wait) ;;
 	*) valued= ;;
 	esac
 	[[ -z $valued ]] || return
@@ -97,7 +97,7 @@ _mojofs() {
 		create) options="--page-size= --pages-per-slot= --chunk-size=" ;;
 		state) options="--utc" ;;
 		versions) options="--from= --limit= --utc" ;;
-		commit) options="--message=" ;;
+		commit) options="--message= --wait= --verify" ;;
 		ls) options="--version= --long --recursive --utc" ;;
 		map) options="--version= --pages= --page= --summary --dump" ;;
 		check) options="--scrub --repair --dry-run --rate=" ;;
