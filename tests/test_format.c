@@ -542,6 +542,100 @@ static void test_a_record_of_a_commit_is_checked(void **state)
 	assert_errno(decode_commit(1, 0, MOJO_COMMIT_FIXED_BYTES - 1), EUCLEAN);
 }
 
+/* ---- versions ------------------------------------------------------------------------------- */
+
+static void test_a_version_comes_back(void **state)
+{
+	uint8_t bytes[MOJO_VERSION_BYTES_MAX + 1], message[MOJO_MESSAGE_MAX], text[MOJO_VERDICT_MAX];
+	(void)state;
+	memset(message, 'm', sizeof(message));
+	memset(text, 't', sizeof(text));
+	for (unsigned bits = 0; bits < 48; bits++) {
+		struct mojo_version_value value = {
+			.time_ns = -5,
+			.unpublished = bits & 1,
+			.settled = bits & 2,
+			.verdict = (enum mojo_verdict)(bits / 4 % 3),
+			.message = message,
+			.message_length = bits < 24 ? 0 : MOJO_MESSAGE_MAX,
+			.text = text,
+			.text_length = bits % 24 < 12 ? 0 : MOJO_VERDICT_MAX,
+		};
+		struct mojo_version_value back;
+		mojo_ref_encode(value.root, &(struct mojo_ref){ .address = 9, .version = 3, .bytes = 4096 });
+		uint32_t length = mojo_version_encode(bytes, &value);
+		assert_int_equal(length, MOJO_VERSION_FIXED_BYTES + value.message_length + value.text_length);
+		assert_int_equal(mojo_version_decode(bytes, length, &back), 0);
+		assert_memory_equal(back.root, value.root, MOJO_REF_BYTES);
+		assert_true(back.time_ns == value.time_ns && back.unpublished == value.unpublished &&
+			    back.settled == value.settled && back.verdict == value.verdict);
+		assert_int_equal(back.message_length, value.message_length);
+		assert_int_equal(back.text_length, value.text_length);
+		assert_memory_equal(back.message, message, value.message_length);
+		assert_memory_equal(back.text, text, value.text_length);
+		/* Too short, too long, and every flag that has no meaning. */
+		assert_int_equal(mojo_version_decode(bytes, length - 1, &back), -EUCLEAN);
+		assert_int_equal(mojo_version_decode(bytes, length + 1, &back), -EUCLEAN);
+		uint32_t flags = mojo_get32(bytes + 32);
+		for (unsigned bit = 0; bit < 32; bit++) {
+			if (bit < 4 || (bit >= 8 && bit < 16))
+				continue;
+			mojo_put32(bytes + 32, flags | 1u << bit);
+			assert_int_equal(mojo_version_decode(bytes, length, &back), -EUCLEAN);
+		}
+		mojo_put32(bytes + 32, flags | 3u << 2); /* a fourth verdict */
+		assert_int_equal(mojo_version_decode(bytes, length, &back), -EUCLEAN);
+		mojo_put32(bytes + 32, flags);
+		memset(bytes, 0, MOJO_REF_BYTES);
+		assert_int_equal(mojo_version_decode(bytes, length, &back), -EUCLEAN);
+	}
+}
+
+static void test_flags_of_records_mean_something_or_are_refused(void **state)
+{
+	(void)state;
+	for (unsigned type = 0; type < 20; type++) {
+		bool takes = type == MOJO_RECORD_INODE || type == MOJO_RECORD_UNLINK || type == MOJO_RECORD_REMOVE ||
+			     type == MOJO_RECORD_CLEAR || type == MOJO_RECORD_COMMIT;
+		for (unsigned bit = 0; bit <= 16; bit++) { /* 16: none */
+			uint8_t bytes[MOJO_RECORD_HEADER_BYTES] = { 0 };
+			struct mojo_record record;
+			size_t offset = 0;
+			mojo_put16(bytes, (uint16_t)type);
+			mojo_put16(bytes + 2, bit < 16 ? (uint16_t)(1u << bit) : 0);
+			int wanted = bit == 16 || (bit == 0 && takes) ? 0 : -EUCLEAN;
+			assert_int_equal(mojo_record_next(bytes, sizeof(bytes), &offset, &record), wanted);
+			if (!wanted)
+				assert_int_equal(record.flags, bit == 0 ? MOJO_RECORD_UNPUBLISHED : 0);
+		}
+	}
+}
+
+static void test_a_verdict_comes_back(void **state)
+{
+	uint8_t payload[MOJO_VERDICT_FIXED_BYTES + MOJO_VERDICT_MAX + 1] = { 0 };
+	struct mojo_record_verdict verdict;
+	(void)state;
+	mojo_put32(payload, 7);
+	for (uint32_t v = 0; v < 5; v++) {
+		mojo_put32(payload + 4, v);
+		for (uint32_t length = 0; length <= sizeof(payload); length++) {
+			struct mojo_record record = { MOJO_RECORD_VERDICT, 0, length, payload };
+			int wanted = v <= MOJO_VERDICT_BAD && length >= MOJO_VERDICT_FIXED_BYTES &&
+						     length <= MOJO_VERDICT_FIXED_BYTES + MOJO_VERDICT_MAX
+					     ? 0
+					     : -EUCLEAN;
+			assert_int_equal(mojo_record_verdict_decode(&record, &verdict), wanted);
+			if (wanted)
+				continue;
+			assert_int_equal(verdict.version, 7);
+			assert_int_equal(verdict.verdict, v);
+			assert_int_equal(verdict.text_length, length - MOJO_VERDICT_FIXED_BYTES);
+			assert_ptr_equal(verdict.text, payload + MOJO_VERDICT_FIXED_BYTES);
+		}
+	}
+}
+
 /* ---- inodes and names ----------------------------------------------------------------------- */
 
 static void test_an_inode_comes_back(void **state)
@@ -722,6 +816,9 @@ int main(void)
 		cmocka_unit_test(test_a_record_of_pages_is_checked),
 		cmocka_unit_test(test_a_record_of_a_link_is_checked),
 		cmocka_unit_test(test_a_record_of_a_commit_is_checked),
+		cmocka_unit_test(test_a_version_comes_back),
+		cmocka_unit_test(test_flags_of_records_mean_something_or_are_refused),
+		cmocka_unit_test(test_a_verdict_comes_back),
 		cmocka_unit_test(test_an_inode_comes_back),
 		cmocka_unit_test(test_an_inode_that_cannot_be_is_refused),
 		cmocka_unit_test(test_names_are_bytes_without_slash_and_nul),

@@ -70,6 +70,19 @@ other_root() {
 	END
 }
 
+note "a store in the middle of a commit"
+mkdir "$T/half" "$T/wanted"
+timeout -k 5 60 "$MOJOFS_HELPERS/half_store" "$T/half" "$T/wanted" || fail "half_store"
+for version in 0 1 2 3; do
+	describe "$T/wanted/$version" >"$T/versionH"
+	read_version "$T/half" "$version" | diff "$T/versionH" - || fail "version $version is another one to the reader"
+done
+read_store "$T/half" >"$T/list"
+grep -q "two \[bad\]$" "$T/list" || fail "the reader does not know of the verdict: $(cat "$T/list")"
+grep -q "three (not published)$" "$T/list" || fail "the reader does not know what is unpublished: $(cat "$T/list")"
+timeout -k 5 60 "$MOJOFS" check --scrub "$T/half" || fail "mojofs check found something"
+rm -rf "$T/half" "$T/wanted"
+
 for geometry in "4096 4096" "65536 64" "16384 65536"; do
 	read -r page_size pages_per_slot <<<"$geometry"
 	note "pages of $page_size bytes, $pages_per_slot in a slot"
