@@ -5,16 +5,18 @@
 # database in the log; it is never torn. A transaction that is held open is refused until it ends, which mojofs commit
 # --wait waits for. Writers in other journal modes beside them see no error. See tests/mount/load.py.
 #
-#	LOAD_COMMITS=N    (25; with MOJO_TEST_LONG=1 250)
+#	LOAD_COMMITS=N    (25 of each kind, or as many as there are within 15 s; with MOJO_TEST_LONG=1 250)
 #	SEED=N            other moments, other transactions (1; with MOJO_TEST_LONG=1 by chance)
 [ -z "${MOJO_TEST_LONG:-}" ] || TEST_SECONDS=${TEST_SECONDS:-3000}
 . "$(dirname "$0")/lib.sh"
 need python3 sqlite3
 
 commits=${LOAD_COMMITS:-25}
+seconds=15
 seed=$(pick_seed 1)
 if [ -n "${MOJO_TEST_LONG:-}" ]; then
 	commits=${LOAD_COMMITS:-250}
+	seconds=600
 fi
 note "SEED=$seed"
 
@@ -38,14 +40,14 @@ unmount_store busy
 
 note "$commits commits among writers without journals"
 mount_store alone
-load run alone "$MNT" unjournaled --busy --commits="$commits" --seconds=20 --log="$T/log/alone.log"
+load run alone "$MNT" unjournaled --busy --commits="$commits" --seconds="$seconds" --log="$T/log/alone.log"
 remount alone
 load check alone "$MNT" unjournaled
 unmount_store alone
 
 note "$commits commits with all other modes beside them"
 mount_store mixed
-load run mixed "$MNT" mixed --busy --commits="$commits" --seconds=20 --log="$T/log/mixed.log"
+load run mixed "$MNT" mixed --busy --commits="$commits" --seconds="$seconds" --log="$T/log/mixed.log"
 remount mixed
 load check mixed "$MNT" mixed
 unmount_store mixed
