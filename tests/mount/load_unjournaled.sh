@@ -45,9 +45,10 @@ remount alone
 load check alone "$MNT" unjournaled
 unmount_store alone
 
-note "$commits commits with all other modes beside them"
+mixed=mixed:delete-full,truncate-full,persist-normal,wal-full,wal-normal,pair-delete,quit-wal,memory,off,delete-off,wal-off
+note "$commits commits with other modes beside them"
 mount_store mixed
-load run mixed "$MNT" mixed --busy --commits="$commits" --seconds="$seconds" --log="$T/log/mixed.log"
+load run mixed "$MNT" "$mixed" --busy --commits="$commits" --seconds="$seconds" --log="$T/log/mixed.log"
 remount mixed
-load check mixed "$MNT" mixed
+load check mixed "$MNT" "$mixed"
 unmount_store mixed
