@@ -298,7 +298,7 @@ int mojo_tree_next_changed(const struct mojo_tree *tree, const struct mojo_tree 
 	struct comparison c = { tree, other, key, key_length, ret_cell };
 	if (mojo_ref_is_null(tree->root))
 		return -ENOENT;
-	return next_changed_below(&c, tree->root, LEVEL_ANY, NULL, 0);
+	return next_changed_below(&c, tree->root, LEVEL_ANY, key, 0); /* the empty key is lower than all */
 }
 
 /* ---- changing ------------------------------------------------------------------------------- */
