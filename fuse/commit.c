@@ -50,6 +50,7 @@ struct commit {
 	struct verify *verify; /* borrowed; may be NULL */
 	uint32_t named_bucket; /* the last one that the log named as the reason for EBUSY; and when */
 	int64_t named_ms;
+	bool told_of_flusher;     /* that it is gone */
 	bool knows_side_files;    /* the thread has looked through the tree */
 	struct mount *mount;      /* borrowed */
 	struct flusher *flusher;  /* borrowed */
@@ -368,6 +369,8 @@ static int freeze(struct attempt *attempt, const struct job *job, uint32_t *ret_
 		if (!error)
 			error = mojo_freeze(tree_store(commit->tree), job->message, job->length, last_look, attempt,
 					    ret_version);
+		if (attempt->suspect_count == 0)
+			break;
 		if (error == -EBUSY) {
 			if (!attempt->suspects[0].is_asked)
 				culprit = attempt->suspects[0].bucket;
@@ -421,6 +424,12 @@ static int make_version(struct commit *commit, const struct job *job, uint32_t *
 	int error;
 
 	pthread_mutex_lock(&commit->flushing);
+	if (flusher_is_gone(commit->flusher) && !commit->told_of_flusher) {
+		commit->told_of_flusher = true;
+		say(commit->event, commit->event_arg, MOJO_WARNING,
+		    "the process mojofs-flusher has ended: until the store is mounted again, commits cost open files their "
+		    "cache, and fail while a database without a synced journal is being written to");
+	}
 	error = flush_all(commit);
 	if (!error && !commit->settles)
 		error = mojo_commit(store, job->message, job->length, ret_version);

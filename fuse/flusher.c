@@ -403,6 +403,11 @@ static int get_answer(struct flusher *flusher)
 	return ready == 0 ? -ETIMEDOUT : -EAGAIN;
 }
 
+bool flusher_is_gone(const struct flusher *flusher)
+{
+	return flusher->socket < 0;
+}
+
 int flusher_flush(struct flusher *flusher, const char *path, uint64_t ino)
 {
 	int error = send_errand(flusher, ERRAND_FLUSH, path, ino);

@@ -63,6 +63,9 @@ int flusher_exists(struct flusher *flusher, const char *path);
 /* flusher_unlock - all of them, at once; when it returns they are gone. */
 void flusher_unlock(struct flusher *flusher);
 
+/* flusher_is_gone - has it been found to be killed, or not to answer? */
+bool flusher_is_gone(const struct flusher *flusher);
+
 /* flusher_rest - let go of the mount until it is needed again: what is open keeps it from being unmounted. The first
  * time, when it was just mounted: know of it. */
 void flusher_rest(struct flusher *flusher);

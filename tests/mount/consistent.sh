@@ -167,6 +167,20 @@ assert_eq "1|400" "$(one_value "$MNT/@v$version/deep/new/DELETE-FULL.db")" "comm
 no_hot_journal "$MNT/@v$version/deep/new"
 unmount_store c
 
+note "the flusher is killed: what has a journal is committed all the same, and the log tells"
+mount_store c
+stand WAL FULL
+pkill -KILL -P "${daemon_of["$MNT"]}" -x mojofs-flusher
+commit "one flush fails"
+commit "without a flusher"
+assert_eq "1|400" "$(one_value "$MNT/@v$VERSION/WAL-FULL.db")" "without a flusher"
+grep -q 'mojofs-flusher has ended' "$T/log/c.log" || fail "the log does not tell that the flusher has ended"
+go_on
+commit "without a flusher, after"
+assert_eq "2|400" "$(one_value "$MNT/@v$VERSION/WAL-FULL.db")" "without a flusher, after"
+end_writer
+unmount_store c
+
 note "control: --no-settle freezes what is there, and refuses nothing"
 for options in --no-settle "-o nosettle" --settle=no; do
 	# shellcheck disable=SC2086
