@@ -6,14 +6,15 @@
 # each database of each version opens at the end of a transaction; again after a remount. load.py says what exactly.
 # Two controls show that this would be noticed: "cp -r" instead of a commit, and a bare freeze that settles nothing.
 #
-#	LOAD_COMMITS=N    (40, or as many as there are within 30 s; with MOJO_TEST_LONG=1 400)
+#	LOAD_COMMITS=N    (40, or as many as 30 s allow; with MOJO_TEST_LONG=1 400)
 #	SEED=N            other moments, other transactions (1; with MOJO_TEST_LONG=1 by chance)
 [ -z "${MOJO_TEST_LONG:-}" ] || TEST_SECONDS=${TEST_SECONDS:-3000}
 . "$(dirname "$0")/lib.sh"
 need python3 sqlite3
 
 commits=${LOAD_COMMITS:-40}
-seconds=30
+seconds=${LOAD_COMMITS:+3000}
+seconds=${seconds:-30}
 seed=$(pick_seed 1)
 if [ -n "${MOJO_TEST_LONG:-}" ]; then
 	commits=${LOAD_COMMITS:-400}

@@ -12,7 +12,8 @@
 need python3 sqlite3
 
 commits=${LOAD_COMMITS:-25}
-seconds=15
+seconds=${LOAD_COMMITS:+3000}
+seconds=${seconds:-15}
 seed=$(pick_seed 1)
 if [ -n "${MOJO_TEST_LONG:-}" ]; then
 	commits=${LOAD_COMMITS:-250}
