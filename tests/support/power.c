@@ -57,7 +57,7 @@ struct inode {
 
 struct event {
 	struct mojo_io_event e;
-	size_t other; /* of a begin its END and the other way round; SIZE_MAX: cut off */
+	size_t other; /* of a begin its END, or the SESSION that followed instead; of an END its begin; SIZE_MAX: none */
 	size_t place; /* in the recording */
 };
 
@@ -552,6 +552,11 @@ static void parse(struct power *power, const void *bytes, size_t length)
 		*event = (struct event){ .e = e, .other = SIZE_MAX, .place = place };
 		place = offset;
 		if (e.kind == MOJO_IO_EVENT_SESSION && begun) {
+			/* The process that was in the middle of them is gone, and with it the last that was done of them: what
+			 * is flushed from now on covers it. */
+			for (size_t i = 0; i < begun_capacity; i++)
+				if (begun[i] != SIZE_MAX && power->events[begun[i]].other == SIZE_MAX)
+					power->events[begun[i]].other = power->count;
 			memset(begun, 0xff, begun_capacity * sizeof(*begun));
 		} else if (e.kind == MOJO_IO_EVENT_END) {
 			check(e.operation < begun_capacity && begun[e.operation] != SIZE_MAX,

@@ -9,6 +9,7 @@
  *     operations that are there make it, or still as of the flush, or already as it was last;
  *   - a directory's names are there as of its last flush; of the creations, renames and removals since, the first
  *     few are there (as with a journal), or any of them. A rename has happened or not.
+ * An operation that was cut off by the end of its process counts as done when the next session begins.
  * Old operations on a file of which many are not flushed become durable, as a kernel writes them out after a while.
  *
  * A power walks through a recording from one moment to cut the power at to the next. At each, it can build any
