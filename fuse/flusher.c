@@ -34,9 +34,17 @@ struct flusher {
 	pid_t pid;
 };
 
-enum errand_kind { ERRAND_FLUSH, ERRAND_LOCK, ERRAND_LOCK_WAL, ERRAND_UNLOCK, ERRAND_EXISTS, ERRAND_REST };
+enum errand_kind {
+	ERRAND_FLUSH,
+	ERRAND_LOCK,
+	ERRAND_LOCK_WAL,
+	ERRAND_UNLOCK,
+	ERRAND_EXISTS,
+	ERRAND_REST,
+	ERRAND_LEARN
+};
 
-/* A message to the process. Those about a file, and to unlock, are answered. */
+/* A message to the process. All but the one to learn where the mount is are answered. */
 struct errand {
 	uint64_t ino;
 	uint64_t device;
@@ -259,12 +267,14 @@ static void run_errands(struct mount *mount, int socket, int death)
 			if (root >= 0)
 				close(root);
 			root = -1;
-			continue;
 		}
+		if (errand.kind == ERRAND_LEARN)
+			continue;
 		errand.path[sizeof(errand.path) - 1] = '\0';
-		if (root < 0 && errand.kind != ERRAND_EXISTS && mount_find(mount, &root) != 0)
+		if (root < 0 && errand.kind != ERRAND_EXISTS && errand.kind != ERRAND_REST &&
+		    mount_find(mount, &root) != 0)
 			root = -1;
-		if (errand.kind == ERRAND_UNLOCK)
+		if (errand.kind == ERRAND_UNLOCK || errand.kind == ERRAND_REST)
 			answer = 0;
 		else if (errand.kind == ERRAND_EXISTS)
 			answer = look_for(mount, errand.path);
@@ -437,5 +447,11 @@ void flusher_unlock(struct flusher *flusher)
 
 void flusher_rest(struct flusher *flusher)
 {
-	send_errand(flusher, ERRAND_REST, NULL, 0); /* one that is gone holds nothing */
+	if (send_errand(flusher, ERRAND_REST, NULL, 0) == 0)
+		get_answer(flusher); /* without one the process is gone, and holds nothing */
+}
+
+void flusher_learn(struct flusher *flusher)
+{
+	send_errand(flusher, ERRAND_LEARN, NULL, 0);
 }

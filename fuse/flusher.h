@@ -66,8 +66,11 @@ void flusher_unlock(struct flusher *flusher);
 /* flusher_is_gone - has it been found to be killed, or not to answer? */
 bool flusher_is_gone(const struct flusher *flusher);
 
-/* flusher_rest - let go of the mount until it is needed again: what is open keeps it from being unmounted. The first
- * time, when it was just mounted: know of it. */
+/* flusher_rest - let go of the mount until it is needed again: what is open keeps it from being unmounted, and is not any
+ * more when this returns. */
 void flusher_rest(struct flusher *flusher);
+
+/* flusher_learn - it is mounted now. Does not wait. */
+void flusher_learn(struct flusher *flusher);
 
 #endif

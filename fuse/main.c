@@ -742,7 +742,7 @@ static int serve_store(struct program *program)
 		say(program, MOJO_ERROR, "%s: cannot be mounted on %s", program->store_path, program->point);
 		return error;
 	}
-	flusher_rest(program->flusher); /* it learns which mount it is */
+	flusher_learn(program->flusher);
 	error = mount_run(program->mount, flush_for_end, program);
 	if (error)
 		say(program, MOJO_ERROR, "%s: serving the mount failed: %s", program->point, strerror(-error));

@@ -29,6 +29,10 @@
 /* How long after unmounting the kernel is given to let go: some other name space may have the mount too. */
 #define LET_GO_MS 2000
 
+#ifndef STATX_MNT_ID_UNIQUE /* newer than Debian 12's headers */
+#define STATX_MNT_ID_UNIQUE 0x4000u
+#endif
+
 /* The kernel's FUSE_INIT flags of which libfuse 3.14 knows nothing. */
 #ifndef FUSE_HANDLE_KILLPRIV_V2
 #define FUSE_HANDLE_KILLPRIV_V2 (1 << 28)
@@ -45,6 +49,10 @@ struct mount {
 	bool by_descriptor;
 	char key[33];
 	dev_t device; /* of the mount; 0 when the kernel does not tell */
+	/* How mount_abort() knows the mount, once mount_learn() was called: a device's number is given to the next
+	 * mount as soon as this one is gone. */
+	int control;       /* owned: the connection's file "abort", which leads to no other one; -1: none */
+	uint64_t identity; /* of the mount, never given again; 0: not known */
 
 	mount_flush_fn *flush; /* of mount_run() */
 	void *flush_arg;
@@ -382,9 +390,38 @@ dev_t mount_device(const struct mount *mount)
 	return mount->device;
 }
 
+/* The number of the mount that @root is in, never used for another one; 0: the kernel has none (before 6.8). No
+ * question to the daemon. */
+static uint64_t identity_of(int root)
+{
+	struct statx found;
+
+	if (statx(root, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, &found) != 0 ||
+	    !(found.stx_mask & STATX_MNT_ID_UNIQUE))
+		return 0;
+	return found.stx_mnt_id;
+}
+
 void mount_learn(struct mount *mount, dev_t device)
 {
+	struct own own = { .mount = mount };
+	char path[64];
+
+	if (!device || mount->device)
+		return;
 	mount->device = device;
+	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", minor(device));
+	mount->control = open(path, O_WRONLY | O_CLOEXEC);
+	for_each_line(add_own, &own);
+	if (own.count > 0) {
+		int root = open(own.paths[own.count - 1], O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		if (root >= 0) {
+			mount->identity = identity_of(root);
+			close(root);
+		}
+	}
+	own_free(&own);
 }
 
 int mount_find(struct mount *mount, int *ret_directory)
@@ -431,7 +468,7 @@ bool mount_holds(struct mount *mount, const char *path)
 }
 
 /* The mount's root is kept open, so that to force it off ends the connection and no more: it is busy. */
-static int force(const char *path)
+static int force(const struct mount *mount, const char *path)
 {
 	int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), error;
 	char link[32];
@@ -439,7 +476,10 @@ static int force(const char *path)
 	if (root < 0)
 		return -errno;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", root);
-	error = umount2(link, MNT_FORCE) == 0 || errno == EBUSY ? 0 : -errno;
+	if (!mount->identity || identity_of(root) != mount->identity)
+		error = -ENOENT;
+	else
+		error = umount2(link, MNT_FORCE) == 0 || errno == EBUSY ? 0 : -errno;
 	close(root);
 	return error;
 }
@@ -447,21 +487,16 @@ static int force(const char *path)
 int mount_abort(struct mount *mount)
 {
 	struct own own = { .mount = mount };
-	int error = -ENOENT, control;
-	char path[64];
+	int error = -ENOENT;
 
 	if (!mount->device)
 		return -ENOENT;
-	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", minor(mount->device));
-	control = open(path, O_WRONLY | O_CLOEXEC);
-	if (control >= 0) {
-		error = write(control, "1", 1) == 1 ? 0 : -errno;
-		close(control);
-	}
+	if (mount->control >= 0)
+		error = write(mount->control, "1", 1) == 1 ? 0 : -errno;
 	if (error)
 		for_each_line(add_own, &own);
 	for (size_t i = own.count; i-- > 0 && error;)
-		error = force(own.paths[i]);
+		error = force(mount, own.paths[i]);
 	own_free(&own);
 	return error;
 }
@@ -514,6 +549,7 @@ int mount_new(struct fuse_args *args, const struct fuse_lowlevel_ops *ops, void 
 
 	if (!mount)
 		return -ENOMEM;
+	mount->control = -1;
 	if (getrandom(random, sizeof(random), 0) != sizeof(random)) {
 		error = -EIO;
 		goto fail;
@@ -798,6 +834,8 @@ void mount_free(struct mount *mount)
 		fuse_session_unmount(mount->session);
 	if (mount->session)
 		fuse_session_destroy(mount->session);
+	if (mount->control >= 0)
+		close(mount->control);
 	free(mount->point);
 	free(mount);
 }

@@ -91,7 +91,7 @@ const char *mount_key(const struct mount *mount);
 void mount_init(struct mount *mount, struct fuse_conn_info *conn);
 
 /* mount_device, mount_learn - the device of the mount, 0 while it is not known; tell it to a copy of the struct in
- * another process, for its mount_find() and mount_abort(). */
+ * another process, for its mount_find() and mount_abort(), while the mount is there. Only the first time counts. */
 dev_t mount_device(const struct mount *mount);
 void mount_learn(struct mount *mount, dev_t device);
 
@@ -101,8 +101,9 @@ bool mount_holds(struct mount *mount, const char *path);
 
 /*
  * mount_abort - end the connection to the kernel, by force, from another process: whoever waits for an answer gets
- * an error. What is mounted stays mounted, and stale. Asks the daemon for nothing.
- * Errors: -ENOENT (the device is not known, or nothing of it is mounted), -EPERM and others of the host.
+ * an error. What is mounted stays mounted, and stale. Asks the daemon for nothing. Another mount, which may have the
+ * same device by now, is left alone: this wants /sys/fs/fuse/connections, or Linux 6.8.
+ * Errors: -ENOENT (not known, or not mounted any more), -EPERM and others of the host.
  */
 int mount_abort(struct mount *mount);
 

@@ -165,6 +165,37 @@ for round in 1 2 3; do
 done
 unmount_store killed
 
+note "the next mount, on the same device, is not ended by what is left of a daemon that was killed"
+mount_store late
+echo x >"$MNT/f"
+device=$(stat -c %d "$MNT")
+pid=${daemon_of[$MNT]}
+left=$(pgrep -x -P "$pid" mojofs-flusher)
+track "$left"
+kill -STOP "$left"
+kill -KILL "$pid"
+wait_for_end "$pid" 20 || fail "kill -9 did not end the daemon"
+wait "$pid" 2>/dev/null || true
+unset "daemon_of[$MNT]"
+fusermount3 -u "$MNT"
+mount_store late
+[ "$device" = "$(stat -c %d "$MNT")" ] || note "(this kernel took another device: nothing is shown)"
+kill -CONT "$left"
+wait_for_end "$left" 20 || fail "the process $left does not end, and its daemon is gone"
+echo y >"$MNT/g" || fail "the mount was ended"
+assert_eq y "$(cat "$MNT/g")" "content of a new file"
+unmount_store late
+
+note "a commit keeps nothing open that is in the way of unmounting"
+for round in $(seq 20); do
+	mount_store busy
+	exec 9>"$MNT/file-$round"
+	echo x >&9
+	timeout -k 5 60 setfattr -n user.mojofs.commit -v "$round" "$MNT"
+	exec 9>&-
+	unmount_store busy
+done
+
 note "options: ro, and a configuration file that the command line overrules"
 mount_store opts --page-size=16384
 echo x >"$MNT/f"
