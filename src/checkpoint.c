@@ -172,7 +172,13 @@ static int take(struct mojo_store *store)
 		root.files = store->files;
 		root.directories = store->directories;
 		root.frozen_versions = store->frozen;
-		err = mojo_root_write(store, &root, store->root_slot ^ 1);
+		/* A process that ended in the middle of a checkpoint may have left the newest root in the host's memory
+		 * only, or its flush may have failed. Two roots on their way to the disk at once could both be lost. */
+		if (!store->root_secured)
+			err = mojo_root_write(store, &store->root, store->root_slot);
+		store->root_secured = !err;
+		if (!err)
+			err = mojo_root_write(store, &root, store->root_slot ^ 1);
 	}
 	if (err) {
 		mojo_block_set_free(&settled);

@@ -25,6 +25,7 @@ struct mojo_store {
 	pthread_mutex_t mu;
 	struct mojo_root root;     /* the last one on disk; the geometry and store id in it are constant */
 	unsigned root_slot;        /* where it lies */
+	bool root_secured;         /* it is on stable storage for sure: this process has put it there */
 	struct mojo_chunks chunks; /* has a lock of its own */
 	struct mojo_blobs blobs;
 	struct mojo_tree main;     /* of the active version */

@@ -6,6 +6,7 @@
 #include "support/support.h"
 
 #include "checkpoint.h"
+#include "io_record.h"
 
 /* How many blocks of log a checkpoint takes. */
 static uint64_t cost_of_checkpoint(struct bench *bench)
@@ -346,6 +347,52 @@ static void test_a_removed_chunk_stays_removed_when_the_power_fails(void **state
 	}
 }
 
+/* What the process before left of the newest root may be in the host's memory only. */
+static void test_two_roots_are_never_on_their_way_at_once(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t file = bench_file(bench, "f");
+	bench_put(bench, file, 0, 100, 1);
+	bench_checkpoint(bench);
+	unsigned on_their_way = 1u << bench->store->root_slot, most = 0;
+	bench_crash(bench);
+
+	struct mojo_io *recording;
+	struct mojo_store *store;
+	assert_ok(mojo_io_record(bench->io, -1, &recording));
+	assert_ok(mojo_open(recording, &bench->config, &store));
+	for (int i = 0; i < 3; i++)
+		assert_ok(mojo_checkpoint(store));
+	mojo_abandon(store);
+
+	const void *bytes;
+	size_t length, offset = 0;
+	struct mojo_io_event event;
+	uint64_t file_number = 0, flush = 0;
+	unsigned written = 0;
+	mojo_io_record_bytes(recording, &bytes, &length);
+	while (mojo_io_event_next(bytes, length, &offset, &event) == 0) {
+		if (event.kind == MOJO_IO_EVENT_OPEN && event.name_length == strlen(MOJO_STATE_FILE) &&
+		    memcmp(event.name, MOJO_STATE_FILE, event.name_length) == 0)
+			file_number = event.file;
+		if (event.kind == MOJO_IO_EVENT_WRITE && event.file == file_number) {
+			on_their_way |= 1u << (event.offset / MOJO_ROOT_SLOT_BYTES);
+			written++;
+		}
+		if (event.kind == MOJO_IO_EVENT_FLUSH && event.file == file_number)
+			flush = event.operation;
+		if (event.kind == MOJO_IO_EVENT_END && flush && event.operation == flush)
+			on_their_way = 0;
+		if (on_their_way == 3)
+			most = 2;
+	}
+	mojo_io_free(recording);
+	assert_true(written >= 3);
+	assert_int_equal(most, 0);
+	bench_open(bench);
+	bench_assert(bench, MOJO_ACTIVE, file, 0, 100, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -362,6 +409,7 @@ int main(void)
 		BENCH_TEST(test_one_larger_than_a_chunk_is_whole),
 		BENCH_TEST(test_a_spare_may_be_taken_while_the_index_is_written),
 		BENCH_TEST(test_a_removed_chunk_stays_removed_when_the_power_fails),
+		BENCH_TEST(test_two_roots_are_never_on_their_way_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
