@@ -433,6 +433,18 @@ int mojo_slotmap_set(const struct mojo_slotmap *map, uint32_t bucket, uint64_t f
 	return 0;
 }
 
+/* Where entries can be present: [*ret_low, *ret_high). A small file, as a journal is, has few and no blob. */
+static void occupied(const struct mojo_slotmap *map, struct slot *slot, uint32_t *ret_low, uint32_t *ret_high)
+{
+	unsigned count = delta_count(slot);
+	*ret_low = 0;
+	*ret_high = map->pages_per_slot;
+	if (slot->base)
+		return;
+	*ret_low = count ? mojo_get16(delta_at(slot, 0)) : 0;
+	*ret_high = count ? mojo_get16(delta_at(slot, count - 1)) + 1u : 0;
+}
+
 /* The slot goes altogether. */
 static int remove_slot(const struct mojo_slotmap *map, uint32_t bucket, uint32_t number, uint64_t *removed)
 {
@@ -444,9 +456,11 @@ static int remove_slot(const struct mojo_slotmap *map, uint32_t bucket, uint32_t
 	if (err)
 		return err;
 	err = mojo_tree_delete(tree, key, sizeof(key));
-	for (uint32_t from = 0, piece; from < map->pages_per_slot && !err; from += piece) {
+	uint32_t low, high;
+	occupied(map, &slot, &low, &high);
+	for (uint32_t from = low, piece; from < high && !err; from += piece) {
 		uint8_t old[PIECE * MOJO_ENTRY_BYTES];
-		piece = map->pages_per_slot - from < PIECE ? map->pages_per_slot - from : PIECE;
+		piece = high - from < PIECE ? high - from : PIECE;
 		for (uint32_t i = 0; i < piece; i++) {
 			const uint8_t *entry = entry_at(&slot, from + i);
 			memcpy(old + (size_t)i * MOJO_ENTRY_BYTES, entry, MOJO_ENTRY_BYTES);
