@@ -18,7 +18,9 @@
  *              ^                                                                            |
  *              +--------- removal, truncation or zeros: the transaction is committed -------+
  *
- * Between the last two syncs of that kind the database itself is written, and synced.
+ * Between the last two syncs of that kind the database itself is written, and synced. Behind all else in a journal stands,
+ * if the transaction is of several databases, the name of their super-journal, and behind that the first eight bytes once
+ * more: what commits then is the removal of the super-journal, which may be on another file system.
  */
 #ifndef FUSE_JOURNAL_H
 #define FUSE_JOURNAL_H
@@ -33,6 +35,16 @@
  * somebody waits for? Its content tells. One that cannot be read may be one.
  */
 bool journal_is_hot(struct mojo_store *store, uint32_t dir, const char *name);
+
+/* journal_is_hot_bucket - the same of a regular file, @bucket. */
+bool journal_is_hot_bucket(struct mojo_store *store, uint32_t bucket);
+
+/*
+ * journal_takes_back - is @bucket a database beside which a hot journal is, with no super-journal to it? As long as that
+ * is there a loss of power takes back whatever is in the database: to sync it has only to come before the end of the
+ * journal. False if anything is in doubt.
+ */
+bool journal_takes_back(struct mojo_store *store, uint32_t bucket);
 
 /*
  * journal_only_orders - is @bucket a journal whose sync has only to come before what is written after it? So it is

@@ -151,7 +151,11 @@ static void note_names(struct ops *ops)
 static int sync_all(struct ops *ops)
 {
 	unsigned long long changed = atomic_load(&ops->names_changed), before = atomic_load(&ops->names_synced);
+	bool cut = atomic_exchange(&ops->cut_journal, false);
 	int error = mojo_sync(tree_store(ops->tree));
+
+	if (error && cut)
+		atomic_store(&ops->cut_journal, true);
 
 	while (!error && before < changed && !atomic_compare_exchange_weak(&ops->names_synced, &before, changed))
 		;
@@ -457,13 +461,15 @@ static bool takes_set_id(fuse_req_t req, unsigned mask)
 static int set_attributes(struct ops *ops, fuse_req_t req, uint32_t bucket, unsigned mask, struct mojo_attr *attr)
 {
 	struct mojo_store *store = tree_store(ops->tree);
+	bool cuts = false;
+	int error;
 
 	if (mask & MOJO_SET_MODE) {
 		tree_mode_changed(ops->tree, bucket, S_IFREG | attr->mode);
 	} else if (takes_set_id(req, mask)) {
 		struct mojo_attr old;
-		int error = mojo_getattr(store, MOJO_ACTIVE, bucket, &old);
 
+		error = mojo_getattr(store, MOJO_ACTIVE, bucket, &old);
 		if (error)
 			return error;
 		attr->mode = tree_stripped_mode(old.mode);
@@ -472,9 +478,14 @@ static int set_attributes(struct ops *ops, fuse_req_t req, uint32_t bucket, unsi
 	}
 	if (!mask)
 		return 0;
-	if (mask & MOJO_SET_SIZE)
+	if (mask & MOJO_SET_SIZE) {
 		evidence_truncating(tree_evidence(ops->tree), bucket, attr->size);
-	return mojo_setattr(store, bucket, mask, attr, attr);
+		cuts = attr->size == 0 && ops->ordered_journals && journal_is_hot_bucket(store, bucket);
+	}
+	error = mojo_setattr(store, bucket, mask, attr, attr);
+	if (!error && cuts)
+		atomic_store(&ops->cut_journal, true);
+	return error;
 }
 
 static void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
@@ -738,8 +749,20 @@ static bool is_synced(struct ops *ops, struct tree_node node)
 /*
  * The log is one order of all that is done to the store, and what a loss of power leaves is a beginning of it. A
  * rollback journal is synced so that nothing of the database is on disk that is not in it: the order says that
- * already. So there is nothing to wait for, until the database is synced, or the transaction is committed.
+ * already. And its database, so that nothing of it is missing when the journal is gone: the order says that, too. So
+ * there is nothing to wait for until the journal ends, and that is waited for: the removal, or the sync of what was
+ * cut or overwritten. Where SQLite does not sync what it has cut (synchronous=NORMAL), the next sync is waited for, as
+ * elsewhere the next one of the journal would bring it to disk.
  */
+static bool only_orders(struct ops *ops, uint32_t bucket)
+{
+	struct mojo_store *store = tree_store(ops->tree);
+
+	if (!ops->ordered_journals || atomic_load(&ops->cut_journal))
+		return false;
+	return journal_only_orders(store, bucket) || (ops->durable_unlink && journal_takes_back(store, bucket));
+}
+
 static void do_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct ops *ops = begin(req, COUNTER_FSYNC);
@@ -749,7 +772,7 @@ static void do_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	(void)datasync;
 	if (handle_file(fi))
 		evidence_synced(tree_evidence(ops->tree), tree_file_evidence(handle_file(fi)));
-	if (is_synced(ops, node) && !(ops->ordered_journals && journal_only_orders(tree_store(ops->tree), node.bucket)))
+	if (is_synced(ops, node) && !only_orders(ops, node.bucket))
 		error = sync_all(ops);
 	reply_error(req, error);
 }

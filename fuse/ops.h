@@ -28,9 +28,10 @@ struct ops {
 	struct control control;
 	struct counters counters;
 	struct follow follow;
-	pthread_key_t buffer;        /* each serving thread's own, for replies */
-	bool durable_unlink;         /* the removal of a rollback journal is on disk when it is answered */
-	bool ordered_journals;       /* a sync of a rollback journal that commits nothing is not waited for */
+	pthread_key_t buffer; /* each serving thread's own, for replies */
+	bool durable_unlink;  /* the removal of a rollback journal is on disk when it is answered */
+	bool ordered_journals; /* a sync that commits nothing, of a rollback journal or its database, is not waited for */
+	atomic_bool cut_journal; /* one was hot and was cut to nothing, which commits, and that is not on disk yet */
 	atomic_ullong names_changed; /* how often names, or directories, have changed */
 	atomic_ullong names_synced;  /* of these changes so many are on disk for certain */
 	void (*ready)(void *arg);    /* the kernel has made contact */

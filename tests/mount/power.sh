@@ -338,22 +338,46 @@ mount_store syncs --commit-interval=86400
 make_journals
 syncs 0 x.db-journal
 syncs 0 d/y.db-journal
-syncs 1 x.db
 for name in alone-journal link-journal dir-journal x.db-wal -journal d/y.db-mj01; do
 	syncs 1 "$name"
 done
+# A database beside a hot journal, which takes back what is synced; not one whose journal is not hot yet.
+syncs 0 x.db
+syncs 1 d/y.db
+# A super-journal ends the transaction, wherever that may be.
+printf "$hot" >>"$MNT/x.db-journal"
+sync "$MNT/x.db-journal"
+syncs 1 x.db
 # What commits: zeros, and nothing at all.
 dd if=/dev/zero of="$MNT/x.db-journal" bs=28 count=1 conv=notrunc status=none
 syncs 1 x.db-journal
+syncs 1 x.db
 : >"$MNT/d/y.db-journal"
 syncs 1 d/y.db-journal
-unmount_store syncs
-rm -r "$T/syncs.store"
-mount_store syncs --commit-interval=86400 --no-ordered-journals
-make_journals
-syncs 1 x.db-journal
+# A hot one that was cut and not synced: the next sync of any kind is waited for, as it would be elsewhere.
+head_of_journal x.db-journal "$hot"
+head_of_journal d/y.db-journal "$hot"
+syncs 0 x.db-journal
+syncs 0 d/y.db-journal
+: >"$MNT/x.db-journal"
 syncs 1 d/y.db-journal
+syncs 0 d/y.db-journal
+syncs 0 d/y.db
+# A journal that lost its name protects nothing.
+mv "$MNT/d/y.db-journal" "$MNT/d/other"
+syncs 1 d/y.db
 unmount_store syncs
+for option in --no-ordered-journals --no-durable-unlink; do
+	rm -r "$T/syncs.store"
+	mount_store syncs --commit-interval=86400 "$option"
+	make_journals
+	if [ "$option" = --no-ordered-journals ]; then
+		syncs 1 x.db-journal
+		syncs 1 d/y.db-journal
+	fi
+	syncs 1 x.db
+	unmount_store syncs
+done
 
 note "a sync of a directory waits for names, but not for a journal's"
 # syncs_directory EXPECTED COMMAND...: does a sync of the root after the command wait for the disk?
