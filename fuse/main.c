@@ -604,8 +604,10 @@ static int start_recording(struct program *program)
 	program->io = program->host;
 	if (!program->record_file)
 		return 0;
-	program->record_fd = open(program->record_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	error = program->record_fd < 0 ? -errno : mojo_io_record(program->host, program->record_fd, &program->io);
+	program->record_fd = open(program->record_file, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	error = program->record_fd < 0 ? -errno : mojo_io_record_trim(program->record_fd);
+	if (!error)
+		error = mojo_io_record(program->host, program->record_fd, &program->io);
 	if (error)
 		say(program, MOJO_ERROR, "%s: cannot be written to: %s", program->record_file, strerror(-error));
 	return error;

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "format.h"
@@ -409,6 +410,28 @@ void mojo_io_record_bytes(struct mojo_io *io, const void **ret_bytes, size_t *re
 	struct recorder *r = recorder_of(io);
 	*ret_bytes = r->bytes;
 	*ret_length = r->length;
+}
+
+int mojo_io_record_trim(int fd)
+{
+	struct stat st;
+	uint64_t whole = 0, size;
+	if (fstat(fd, &st) != 0)
+		return -errno;
+	for (size = (uint64_t)st.st_size; size - whole >= MOJO_IO_EVENT_BYTES;) {
+		uint8_t p[MOJO_IO_EVENT_BYTES];
+		ssize_t got = pread(fd, p, sizeof(p), (off_t)whole);
+		if (got != sizeof(p))
+			return got < 0 ? -errno : -EIO;
+		if (mojo_get32(p) != EVENT_MAGIC)
+			return -EUCLEAN;
+		uint64_t left = size - whole - sizeof(p), names = mojo_get32(p + 44);
+		uint64_t data = mojo_get16(p + 4) == MOJO_IO_EVENT_WRITE ? mojo_get64(p + 32) : 0;
+		if (names > left || data > left - names)
+			break;
+		whole += sizeof(p) + names + data;
+	}
+	return whole < size && ftruncate(fd, (off_t)whole) != 0 ? -errno : 0;
 }
 
 int mojo_io_event_next(const void *bytes, size_t length, size_t *offset, struct mojo_io_event *ret_event)

@@ -73,6 +73,14 @@ struct mojo_io_event {
  */
 int mojo_io_record(struct mojo_io *inner, int fd, struct mojo_io **ret_io);
 
+/*
+ * mojo_io_record_trim - before another session is appended: cut off what a process that was killed in the middle of an
+ * event left of it at the end. What such an event is of was not begun.
+ * @fd: the recording, a regular file, readable and writable; its offset stays as it is
+ * Errors: -EUCLEAN (this is no recording), those of fstat(2), pread(2), ftruncate(2).
+ */
+int mojo_io_record_trim(int fd);
+
 /* mojo_io_record_mark - put a mark at this place of the recording: what was acknowledged until now was so before it.
  * Errors: as mojo_io_record_status(). */
 int mojo_io_record_mark(struct mojo_io *io, uint64_t mark);

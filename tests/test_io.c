@@ -805,6 +805,49 @@ static void test_memory_limit(void **state)
 	assert_int_equal(space.available, 8192);
 }
 
+/* A process that is killed may leave any part of the event that it was writing; the next session goes on behind the
+ * events that are whole. */
+static void test_a_recording_is_cut_behind_its_last_whole_event(void **state)
+{
+	char path[] = "/tmp/mojofs-test-io-XXXXXX";
+	int fd = mkstemp(path);
+	struct mojo_io *inner, *io;
+	unsigned char block[4096] = { 1 };
+	struct mojo_io_event event;
+	size_t at = 0, last = 0;
+	struct stat st;
+
+	(void)state;
+	assert_true(fd >= 0);
+	unlink(path);
+	assert_int_equal(mojo_io_memory(&inner), 0);
+	assert_int_equal(mojo_io_record(inner, fd, &io), 0);
+	struct mojo_io_file *file = make_file(io, "a");
+	assert_int_equal(write_at(io, file, block, sizeof(block), 0), 0);
+	io->ops->close(file);
+	mojo_io_free(io);
+
+	assert_int_equal(fstat(fd, &st), 0);
+	size_t size = (size_t)st.st_size;
+	unsigned char *bytes = malloc(size);
+	assert_non_null(bytes);
+	assert_int_equal(pread(fd, bytes, size, 0), size);
+	for (size_t cut = size; cut > 0; cut--) {
+		assert_int_equal(ftruncate(fd, 0), 0);
+		assert_int_equal(pwrite(fd, bytes, cut, 0), cut);
+		assert_int_equal(mojo_io_record_trim(fd), 0);
+		for (at = last = 0; mojo_io_event_next(bytes, cut, &at, &event) == 0;)
+			last = at;
+		assert_int_equal(fstat(fd, &st), 0);
+		assert_int_equal(st.st_size, last);
+	}
+	assert_int_equal(pwrite(fd, "something else, and long enough for an event's head", 51, 0), 51);
+	assert_int_equal(mojo_io_record_trim(fd), -EUCLEAN);
+	free(bytes);
+	mojo_io_free(inner);
+	close(fd);
+}
+
 #define ON_EACH(test)                                                     \
 	{ "host: " #test, test, setup_host, teardown, NULL },             \
 		{ "memory: " #test, test, setup_memory, teardown, NULL }, \
@@ -839,6 +882,7 @@ int main(void)
 		ON_MEMORY(test_memory_load_replace_flip),
 		ON_MEMORY(test_memory_faults),
 		ON_MEMORY(test_memory_limit),
+		cmocka_unit_test(test_a_recording_is_cut_behind_its_last_whole_event),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
