@@ -13,8 +13,9 @@ static_assert(MOJO_SLOT_VALUE_FIXED_BYTES + MOJO_SLOT_DELTAS * MOJO_DELTA_BYTES 
  * A slot as it is worked on:
  *   value  the cell's bytes: reference, count, deltas sorted by index
  *   base   the blob behind the reference, retained, or NULL
- * Entry i is its delta if there is one, else the base's entry, else absent. A base that is dirty has no
- * deltas beside it: entries are then changed in the base.
+ * Entry i is its delta if there is one, else the base's entry, else absent. In a dirty base that no other tree holds
+ * entries are changed in place, and no deltas are kept beside it; of one that is shared nothing is known that would not
+ * be true of a clean one.
  */
 struct slot {
 	struct mojo_cell value;
@@ -263,17 +264,36 @@ static void account(const struct mojo_slotmap *map, struct change *change, uint3
 	pages_gone(map, change->bucket, page, count, old);
 }
 
-/* The slot has a dirty base: change it in place, in a copy of our own if versions share it. */
-static int change_base(const struct mojo_slotmap *map, struct change *change, const uint8_t *key)
+/* The deltas go into the base, which is this tree's alone. What they hide in it was accounted for when it was hidden. */
+static int fold_deltas(struct mojo_tree *tree, const uint8_t *key, const struct slot *slot, struct mojo_blob *base)
+{
+	struct slot folded = { .value = slot->value };
+	for (unsigned i = 0; i < delta_count(&folded); i++) {
+		const uint8_t *delta = delta_at(&folded, i);
+		memcpy(base->data + (size_t)mojo_get16(delta) * MOJO_ENTRY_BYTES, delta + 2, MOJO_ENTRY_BYTES);
+	}
+	set_delta_count(&folded, 0);
+	return mojo_tree_put(tree, key, SLOT_KEY_BYTES, folded.value.value, folded.value.value_length);
+}
+
+/*
+ * The slot has a dirty base. If this tree alone holds it, change it in place; *ret_done says so. Else nothing happens: a
+ * copy for every version in which an entry changes would be a slot for each of them at the next checkpoint.
+ */
+static int change_base(const struct mojo_slotmap *map, struct change *change, const uint8_t *key,
+		       const struct slot *slot, bool *ret_done)
 {
 	struct mojo_tree *tree = map->tree;
 	uint8_t *value;
 	unsigned length;
 	int err = mojo_tree_touch(tree, key, SLOT_KEY_BYTES, &value, &length);
-	if (err)
+	*ret_done = false;
+	if (err || mojo_ref_blob(value)->refs > 1)
 		return err;
 	struct mojo_blob *base;
 	err = mojo_blob_writable(tree->blobs, value, MOJO_BLOB_SLOT, tree->version, tree->held, &base);
+	if (!err && length > MOJO_SLOT_VALUE_FIXED_BYTES)
+		err = fold_deltas(tree, key, slot, base);
 	if (err)
 		return err;
 	for (uint32_t from = 0, piece; from < change->count; from += piece) {
@@ -285,6 +305,7 @@ static int change_base(const struct mojo_slotmap *map, struct change *change, co
 			memcpy(at + (size_t)i * MOJO_ENTRY_BYTES, new_entry(change, from + i), MOJO_ENTRY_BYTES);
 		account(map, change, from, piece, old);
 	}
+	*ret_done = true;
 	return 0;
 }
 
@@ -339,8 +360,12 @@ static int change_slot(const struct mojo_slotmap *map, struct change *change)
 	}
 	if (err)
 		return err;
-	if (mojo_ref_in_memory(slot.value.value) && mojo_ref_blob(slot.value.value)->dirty && delta_count(&slot) == 0)
-		return change_base(map, change, key);
+	if (mojo_ref_in_memory(slot.value.value) && mojo_ref_blob(slot.value.value)->dirty) {
+		bool done;
+		err = change_base(map, change, key, &slot, &done);
+		if (err || done)
+			return err;
+	}
 	err = slot_ready(map, &slot);
 	if (err)
 		return err;

@@ -416,6 +416,57 @@ static void test_one_changed_page_of_a_large_file_costs_a_leaf(void **state)
 	world_free(world);
 }
 
+/* A slot that was made whole and is not written yet is shared like one that is: versions keep deltas beside it. */
+static void test_versions_share_a_slot_that_is_still_in_memory(void **state)
+{
+	struct world *world = world_new(NULL, 4096, 1024);
+	(void)state;
+	set(world, 0, 0, LOW_PAGES);
+	write_out(world);
+	for (unsigned i = 0; i < 60; i++)
+		set(world, 0, i * 17, 1); /* more than there are deltas */
+	uint64_t placed = world->shelf.blobs_placed;
+	for (unsigned i = 0; i < 5; i++) {
+		freeze(world);
+		set(world, 0, 900 + i, 2);
+		clear(world, 0, 3 * i, 1);
+	}
+	/* Held by this tree alone again: the deltas go back into it. */
+	while (world->frozen_count > 2)
+		drop(world, 0);
+	write_out(world);
+	assert_int_equal(world->shelf.blobs_placed - placed, 3 + 1); /* a leaf for each version, and the slot */
+	assert_map(world, &world->tree, &world->model);
+	for (unsigned i = 0; i < world->frozen_count; i++)
+		assert_map(world, &world->frozen[i].tree, world->frozen[i].model);
+	assert_kills(world);
+	world_free(world);
+}
+
+/* When the last version that shared it is gone, the slot in memory is changed in place again, deltas and all. */
+static void test_deltas_beside_a_slot_in_memory_go_into_it(void **state)
+{
+	struct world *world = world_new(NULL, 4096, 1024);
+	(void)state;
+	set(world, 0, 0, LOW_PAGES);
+	freeze(world);
+	for (unsigned i = 0; i < 30; i++)
+		set(world, 0, i * 17, 1);
+	drop(world, 0);
+	size_t dirty = world->shelf.blobs.dirty_bytes;
+	for (unsigned i = 0; i < 60; i++)
+		set(world, 0, 500 + i * 7, 1);
+	assert_int_equal(world->shelf.blobs.dirty_bytes, dirty);
+	assert_map(world, &world->tree, &world->model);
+	struct mojo_cell cell;
+	uint8_t key[9] = { MOJO_KEY_SLOT };
+	mojo_put_be32(key + 1, 1);
+	assert_ok(mojo_tree_get(&world->tree, key, sizeof(key), &cell));
+	assert_int_equal(cell.value_length, MOJO_SLOT_VALUE_FIXED_BYTES);
+	assert_kills(world);
+	world_free(world);
+}
+
 static void test_a_damaged_slot_is_an_error_and_kills_nothing(void **state)
 {
 	struct world *world = world_new(NULL, 4096, 64);
@@ -491,6 +542,8 @@ int main(void)
 		cmocka_unit_test(test_a_small_file_has_no_slot_blob),
 		cmocka_unit_test(test_clearing_the_last_of_few_entries_removes_their_slot),
 		cmocka_unit_test(test_one_changed_page_of_a_large_file_costs_a_leaf),
+		cmocka_unit_test(test_versions_share_a_slot_that_is_still_in_memory),
+		cmocka_unit_test(test_deltas_beside_a_slot_in_memory_go_into_it),
 		cmocka_unit_test(test_a_damaged_slot_is_an_error_and_kills_nothing),
 		cmocka_unit_test(test_a_value_that_cannot_be_is_refused),
 	};
