@@ -175,7 +175,7 @@ class Store:
         records, at, end = [], 96, 96 + group["bytes"]
         while at < end:
             kind, flags, length = unpack_from("<HHI", head, at)
-            want(not flags or flags == 1 and kind in (3, 5, 6, 7, 8), "the flags of a record")
+            want(not flags or flags == 1 and kind in (3, 5, 6, 7, 8, 16), "the flags of a record")
             records.append((kind, head[at + 8:at + 8 + length], flags))
             at += 8 + length
         want(at == end and len(records) == group["count"], "the records of a group")
@@ -266,6 +266,14 @@ class Store:
         elif kind == 15:
             want(numbers[0] in self.frozen and numbers[1] < 3 and len(payload) <= 208, "a verdict")
             self.frozen[numbers[0]].verdict = numbers[1], payload[8:]
+        elif kind == 16:
+            bucket, first, count = unpack_from("<III", payload)
+            below = self.version - (flags & 1)
+            want(count and len(payload) == 12 + 12 * count and bucket in now.inodes, "shared pages")
+            for i in range(count):
+                word, sum_of_page = unpack_from("<QI", payload, 12 + 12 * i)
+                want(0 < word >> 40 < below and 0 < word & ADDRESS_MASK < address, "the entry of a shared page")
+                now.pages.setdefault(bucket, {})[first + i] = word & ADDRESS_MASK, sum_of_page
         else:
             want(kind == 1, "a record of an unknown type")
         return 0

@@ -531,6 +531,22 @@ int mojo_tree_delete(struct mojo_tree *tree, const uint8_t *key, unsigned key_le
 	}
 }
 
+bool mojo_tree_owns(const struct mojo_tree *tree, const uint8_t *key, unsigned key_length)
+{
+	const uint8_t *ref = tree->root;
+	while (mojo_ref_in_memory(ref)) {
+		const struct mojo_blob *node = mojo_ref_blob(ref);
+		if (!node->dirty || node->refs > 1)
+			return false;
+		if (mojo_node_level(node->data) == 0)
+			return true;
+		unsigned length;
+		ref = mojo_node_value((uint8_t *)(uintptr_t)node->data, mojo_node_child(node->data, key, key_length),
+				      &length);
+	}
+	return false;
+}
+
 int mojo_tree_touch(struct mojo_tree *tree, const uint8_t *key, unsigned key_length, uint8_t **ret_value,
 		    unsigned *ret_value_length)
 {

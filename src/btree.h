@@ -82,6 +82,8 @@ int mojo_tree_put(struct mojo_tree *tree, const uint8_t *key, unsigned key_lengt
 		  unsigned value_length);
 /* mojo_tree_delete - -ENOENT if absent. */
 int mojo_tree_delete(struct mojo_tree *tree, const uint8_t *key, unsigned key_length);
+/* mojo_tree_owns - is the leaf for @key this tree's own, so that a change in it copies nothing? */
+bool mojo_tree_owns(const struct mojo_tree *tree, const uint8_t *key, unsigned key_length);
 /* mojo_tree_touch - make the leaf with @key this tree's own and return where the value stands in it; the
  * bytes may be changed in place until the next call on any tree. */
 int mojo_tree_touch(struct mojo_tree *tree, const uint8_t *key, unsigned key_length, uint8_t **ret_value,

@@ -387,6 +387,52 @@ int mojo_settle_write(struct mojo_store *store, uint32_t version, uint32_t bucke
 	return version == MOJO_ACTIVE ? -ENOENT : write_to(store, version, bucket, offset, buf, length, true);
 }
 
+/* ---- what is there already ------------------------------------------------------------------ */
+
+static bool may_be_in(const struct mojo_entry *entry, const struct mojo_log_page *page)
+{
+	return entry->version && entry->address && entry->checksum == page->checksum;
+}
+
+/* At most READ_PAGES pages; @buf: for one. */
+static void hold_piece(struct mojo_store *store, const struct mojo_tree *tree, bool own, struct mojo_log_page **pages,
+		       uint32_t count, uint8_t *buf)
+{
+	uint32_t page_size = mojo_page_size(store);
+	struct mojo_entry entries[READ_PAGES];
+	const struct mojo_slotmap map = { .tree = (struct mojo_tree *)(uintptr_t)tree,
+					  .pages_per_slot = store->root.pages_per_slot };
+	if (mojo_slotmap_get(&map, pages[0]->bucket, pages[0]->page, count, entries) != 0)
+		return;
+	for (uint32_t i = 0; i < count && count > 1; i++)
+		if (!pages[i]->held && may_be_in(&entries[i], pages[i]))
+			mojo_chunks_prefetch(&store->chunks, entries[i].address, page_size);
+	for (uint32_t i = 0; i < count; i++) {
+		if (pages[i]->held || !may_be_in(&entries[i], pages[i]) ||
+		    mojo_chunks_read(&store->chunks, entries[i].address, buf, page_size) != 0 ||
+		    memcmp(buf, pages[i]->data, page_size) != 0)
+			continue;
+		pages[i]->held = true;
+		if (!own)
+			pages[i]->entry = entries[i];
+	}
+}
+
+void mojo_bucket_hold(struct mojo_store *store, struct mojo_log_page **pages, uint32_t count)
+{
+	struct mojo_tree below;
+	uint8_t *buf = malloc(mojo_page_size(store));
+	bool has_below = buf && mojo_version_below(store, pages[0]->version, &below) == 0;
+	for (uint32_t i = 0, n; buf && i < count; i += n) {
+		n = count - i < READ_PAGES ? count - i : READ_PAGES;
+		/* What it has itself it also shares with the versions above. */
+		hold_piece(store, &store->settling, true, pages + i, n, buf);
+		if (has_below)
+			hold_piece(store, &below, false, pages + i, n, buf);
+	}
+	free(buf);
+}
+
 /* ---- taking away ---------------------------------------------------------------------------- */
 
 int mojo_apply_clear(struct mojo_store *store, struct mojo_tree *tree, uint32_t bucket, uint64_t first, uint64_t count)

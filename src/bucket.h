@@ -21,4 +21,9 @@ int mojo_bucket_put(struct mojo_store *store, struct mojo_tree *tree, uint32_t b
 /* mojo_bucket_resize - [begin was called with one page] as truncate(2). @inode is stored anew. */
 int mojo_bucket_resize(struct mojo_store *store, struct mojo_tree *tree, struct mojo_inode *inode, uint64_t size);
 
+/* mojo_bucket_hold - which of @count pages, one behind the other in one bucket of the unpublished version, are what a
+ * block holds that this version, or the one before it, has for them? Sets `held` and `entry`. The blocks are read and
+ * compared; what cannot be read is no match. */
+void mojo_bucket_hold(struct mojo_store *store, struct mojo_log_page **pages, uint32_t count);
+
 #endif

@@ -289,7 +289,7 @@ int mojo_group_verify(const uint8_t *p, uint32_t page_size, const struct mojo_gr
 static bool takes_flag(uint16_t type)
 {
 	return type == MOJO_RECORD_INODE || type == MOJO_RECORD_UNLINK || type == MOJO_RECORD_REMOVE ||
-	       type == MOJO_RECORD_CLEAR || type == MOJO_RECORD_COMMIT;
+	       type == MOJO_RECORD_CLEAR || type == MOJO_RECORD_COMMIT || type == MOJO_RECORD_SHARE;
 }
 
 int mojo_record_next(const uint8_t *p, size_t length, size_t *offset, struct mojo_record *ret_record)
@@ -329,6 +329,28 @@ int mojo_record_pages_decode(const struct mojo_record *record, struct mojo_recor
 	    (uint64_t)r.first + r.count > 1ull << 32 ||
 	    record->length != MOJO_PAGES_FIXED_BYTES + (uint64_t)r.count * 4)
 		return -EUCLEAN;
+	*ret = r;
+	return 0;
+}
+
+int mojo_record_share_decode(const struct mojo_record *record, struct mojo_record_share *ret)
+{
+	if (record->length < MOJO_SHARE_FIXED_BYTES)
+		return -EUCLEAN;
+	struct mojo_record_share r = {
+		.bucket = mojo_get32(record->payload),
+		.first = mojo_get32(record->payload + 4),
+		.count = mojo_get32(record->payload + 8),
+		.entries = record->payload + MOJO_SHARE_FIXED_BYTES,
+	};
+	if (r.count == 0 || r.bucket == 0 || (uint64_t)r.first + r.count > 1ull << 32 ||
+	    record->length != MOJO_SHARE_FIXED_BYTES + (uint64_t)r.count * MOJO_ENTRY_BYTES)
+		return -EUCLEAN;
+	for (uint32_t i = 0; i < r.count; i++) {
+		struct mojo_entry entry = mojo_entry_decode(r.entries + (size_t)i * MOJO_ENTRY_BYTES);
+		if (!entry.version || !entry.address)
+			return -EUCLEAN;
+	}
 	*ret = r;
 	return 0;
 }

@@ -222,11 +222,12 @@ enum mojo_record_type {
 	MOJO_RECORD_RESTORE = 13,
 	MOJO_RECORD_CLONE = 14,
 	MOJO_RECORD_VERDICT = 15, /* version, verdict, text: what a look at its content gave */
+	MOJO_RECORD_SHARE = 16, /* bucket, first page, count, an entry each: older blocks hold just what was written */
 };
 
 #define MOJO_RECORD_HEADER_BYTES 8u /* type 16, flags 16, payload length 32 */
 
-/* Flags of a record. On INODE, UNLINK, REMOVE, CLEAR: of the unpublished version, not the active one. On COMMIT: the
+/* Flags of a record. On INODE, UNLINK, REMOVE, CLEAR, SHARE: of the unpublished version, not the active one. On COMMIT: the
  * version stays unpublished. On other records it means nothing and is refused. */
 #define MOJO_RECORD_UNPUBLISHED 1u
 
@@ -247,6 +248,13 @@ struct mojo_record_pages {
 	const uint8_t *checksums; /* 4 bytes each */
 };
 int mojo_record_pages_decode(const struct mojo_record *record, struct mojo_record_pages *ret);
+
+#define MOJO_SHARE_FIXED_BYTES 12u /* bucket, first, count; then MOJO_ENTRY_BYTES each */
+struct mojo_record_share {
+	uint32_t bucket, first, count;
+	const uint8_t *entries; /* packed; none is absent or lost */
+};
+int mojo_record_share_decode(const struct mojo_record *record, struct mojo_record_share *ret);
 
 #define MOJO_LINK_FIXED_BYTES 24u /* directory, child, cookie 64, mode, name length; then the name */
 struct mojo_record_link {

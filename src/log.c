@@ -141,6 +141,8 @@ int mojo_log_add(struct mojo_log *log, uint32_t version, uint32_t bucket, uint32
 	p->version = version;
 	p->bucket = bucket;
 	p->page = page;
+	p->held = false;
+	p->entry = (struct mojo_entry){ 0 };
 	struct mojo_log_page **at = &log->hash[hash_of(version, bucket, page)];
 	p->hash_next = *at;
 	*at = p;
@@ -373,6 +375,10 @@ void mojo_log_prepare(struct mojo_log *log)
 	pthread_cond_broadcast(&log->idle);
 }
 
+/* The most that is recorded of one page. */
+#define PAGE_RECORD_BYTES (MOJO_RECORD_HEADER_BYTES + MOJO_SHARE_FIXED_BYTES + MOJO_ENTRY_BYTES)
+static_assert(PAGE_RECORD_BYTES >= MOJO_RECORD_HEADER_BYTES + MOJO_PAGES_FIXED_BYTES + 4, "of one that is written");
+
 /* Would the open batch, as a group, reach what is being prepared? */
 static bool is_in_the_way(const struct mojo_log *log)
 {
@@ -380,7 +386,7 @@ static bool is_in_the_way(const struct mojo_log *log)
 		return false;
 	uint64_t header = MOJO_GROUP_HEADER_BYTES + log->record_bytes + MOJO_RECORD_HEADER_BYTES + 8 +
 			  (uint64_t)log->inode_count * (MOJO_RECORD_HEADER_BYTES + 4 + MOJO_INODE_BYTES) +
-			  (uint64_t)log->page_count * (MOJO_RECORD_HEADER_BYTES + MOJO_PAGES_FIXED_BYTES + 4);
+			  (uint64_t)log->page_count * PAGE_RECORD_BYTES;
 	return log->tail + header / log->block_bytes + 1 + log->page_count > log->preparing;
 }
 
@@ -396,13 +402,33 @@ static int compare_pages(const void *a, const void *b)
 	return x->page < y->page ? -1 : x->page > y->page;
 }
 
+/* How many pages, from the first one of @pages on, one record tells of. */
 static uint32_t run_length(struct mojo_log_page **pages, uint32_t count)
 {
+	const struct mojo_log_page *first = pages[0];
 	uint32_t n = 1;
-	while (n < count && pages[n]->version == pages[0]->version && pages[n]->bucket == pages[0]->bucket &&
-	       pages[n]->page == pages[0]->page + n)
+	while (n < count && pages[n]->version == first->version && pages[n]->bucket == first->bucket &&
+	       pages[n]->page == first->page + n && pages[n]->held == first->held &&
+	       !pages[n]->entry.version == !first->entry.version)
 		n++;
 	return n;
+}
+
+/* Checksums of all pages, and which of them need not be written: returns how many are. */
+static uint32_t look_at_pages(struct mojo_log *log)
+{
+	uint32_t count = log->page_count, written = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		struct mojo_log_page *p = log->pages[i];
+		p->checksum = mojo_checksum_page(p->data, log->block_bytes, p->bucket, p->page);
+	}
+	for (uint32_t i = 0, n; i < count && log->pages[i]->version != log->version; i += n) {
+		n = run_length(log->pages + i, count - i);
+		log->hooks.hold(log->hooks.arg, log->pages + i, n);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		written += !log->pages[i]->held;
+	return written;
 }
 
 static uint8_t *put_record(uint8_t *p, enum mojo_record_type type, uint16_t flags, uint32_t length)
@@ -411,6 +437,48 @@ static uint8_t *put_record(uint8_t *p, enum mojo_record_type type, uint16_t flag
 	mojo_put16(p + 2, flags);
 	mojo_put32(p + 4, length);
 	return p + MOJO_RECORD_HEADER_BYTES;
+}
+
+/* A run of pages that are written; *sums: their checksums. */
+static uint8_t *put_pages(uint8_t *p, struct mojo_log_page **pages, uint32_t count, uint32_t *sums)
+{
+	p = put_record(p, MOJO_RECORD_PAGES, 0, MOJO_PAGES_FIXED_BYTES + 4 * count);
+	mojo_put32(p, pages[0]->version);
+	mojo_put32(p + 4, pages[0]->bucket);
+	mojo_put32(p + 8, pages[0]->page);
+	mojo_put32(p + 12, count);
+	p += MOJO_PAGES_FIXED_BYTES;
+	for (uint32_t i = 0; i < count; i++, p += 4) {
+		sums[i] = pages[i]->checksum;
+		mojo_put32(p, sums[i]);
+	}
+	return p;
+}
+
+/* A run of pages that are not: the record ends with their entries. */
+static uint8_t *put_share(uint8_t *p, struct mojo_log_page **pages, uint32_t count, uint16_t flags)
+{
+	p = put_record(p, MOJO_RECORD_SHARE, flags, MOJO_SHARE_FIXED_BYTES + MOJO_ENTRY_BYTES * count);
+	mojo_put32(p, pages[0]->bucket);
+	mojo_put32(p + 4, pages[0]->page);
+	mojo_put32(p + 8, count);
+	p += MOJO_SHARE_FIXED_BYTES;
+	for (uint32_t i = 0; i < count; i++, p += MOJO_ENTRY_BYTES)
+		mojo_entry_encode(p, &pages[i]->entry);
+	return p;
+}
+
+/* What is not written leaves the batch. */
+static void free_held(struct mojo_log *log)
+{
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < log->page_count; i++) {
+		if (log->pages[i]->held)
+			free(log->pages[i]);
+		else
+			log->pages[kept++] = log->pages[i];
+	}
+	log->page_count = kept;
 }
 
 /* Turns the open batch into a group in memory: header blocks in *ret_header (owned by the caller), pages in
@@ -424,17 +492,21 @@ static int seal(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 		return -ENOMEM;
 	if (count)
 		qsort(log->pages, count, sizeof(*log->pages), compare_pages);
+	uint32_t written = look_at_pages(log);
 
 	/* The most the records can take, to find out how many header blocks there are. */
 	uint64_t most = MOJO_GROUP_HEADER_BYTES + log->record_bytes + MOJO_RECORD_HEADER_BYTES + 8 +
-			(uint64_t)log->inode_count * (MOJO_RECORD_HEADER_BYTES + 4 + MOJO_INODE_BYTES) + count * 4ull +
+			(uint64_t)log->inode_count * (MOJO_RECORD_HEADER_BYTES + 4 + MOJO_INODE_BYTES) +
 			(closing ? MOJO_RECORD_HEADER_BYTES + closing->length : 0);
-	for (uint32_t i = 0; i < count; i += run_length(log->pages + i, count - i))
-		most += MOJO_RECORD_HEADER_BYTES + MOJO_PAGES_FIXED_BYTES;
+	for (uint32_t i = 0, n; i < count; i += n) {
+		n = run_length(log->pages + i, count - i);
+		most += MOJO_RECORD_HEADER_BYTES + (log->pages[i]->held ? MOJO_SHARE_FIXED_BYTES + n * MOJO_ENTRY_BYTES
+									: MOJO_PAGES_FIXED_BYTES + n * 4);
+	}
 	uint32_t header_blocks = (uint32_t)((most + log->block_bytes - 1) / log->block_bytes);
 	uint8_t *header = calloc(header_blocks, log->block_bytes);
 	uint64_t address;
-	int err = header ? mojo_log_reserve(log, header_blocks + count, &address) : -ENOMEM;
+	int err = header ? mojo_log_reserve(log, header_blocks + written, &address) : -ENOMEM;
 	if (err)
 		goto fail;
 
@@ -444,7 +516,7 @@ static int seal(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 		.durable_sequence = log->durable_sequence,
 		.address = address,
 		.header_blocks = header_blocks,
-		.data_blocks = count,
+		.data_blocks = written,
 		.flags = end ? MOJO_GROUP_BATCH_END : 0,
 	};
 	uint8_t *p = header + MOJO_GROUP_HEADER_BYTES;
@@ -474,26 +546,25 @@ static int seal(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 		p = payload + 4 + MOJO_INODE_BYTES;
 		group.record_count++;
 	}
-	for (uint32_t i = 0; i < count;) {
-		uint32_t n = run_length(log->pages + i, count - i);
+	uint64_t place = address + header_blocks;
+	for (uint32_t i = 0, n; i < count; i += n) {
 		const struct mojo_log_page *first = log->pages[i];
-		p = put_record(p, MOJO_RECORD_PAGES, 0, MOJO_PAGES_FIXED_BYTES + 4 * n);
-		mojo_put32(p, first->version);
-		mojo_put32(p + 4, first->bucket);
-		mojo_put32(p + 8, first->page);
-		mojo_put32(p + 12, n);
-		p += MOJO_PAGES_FIXED_BYTES;
-		for (uint32_t k = 0; k < n; k++, p += 4) {
-			sums[k] = mojo_checksum_page(log->pages[i + k]->data, log->block_bytes, first->bucket,
-						     first->page + k);
-			mojo_put32(p, sums[k]);
+		n = run_length(log->pages + i, count - i);
+		if (first->held && !first->entry.version)
+			continue;
+		if (first->held) {
+			p = put_share(p, log->pages + i, n, flags_of(log, first->version));
+			err = log->hooks.share(log->hooks.arg, first->version, first->bucket, first->page, n,
+					       p - (size_t)n * MOJO_ENTRY_BYTES);
+		} else {
+			p = put_pages(p, log->pages + i, n, sums);
+			err = log->hooks.pages(log->hooks.arg, first->version, first->bucket, first->page, n, place,
+					       sums);
+			place += n;
 		}
-		err = log->hooks.pages(log->hooks.arg, first->version, first->bucket, first->page, n,
-				       address + header_blocks + i, sums);
 		if (err)
 			goto fail;
 		group.record_count++;
-		i += n;
 	}
 	if (closing) {
 		p = put_record(p, closing->type, closing->flags, closing->length);
@@ -511,11 +582,12 @@ static int seal(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 	log->hooks.dead(log->hooks.arg, address, header_blocks);
 	log->sequence++;
 	log->groups++;
-	log->pages_written += count;
-	log->bytes_since_root += ((uint64_t)header_blocks + count) * log->block_bytes;
+	log->pages_written += written;
+	log->bytes_since_root += ((uint64_t)header_blocks + written) * log->block_bytes;
 	log->announce = false;
+	free_held(log);
 	log->flight = log->pages;
-	log->flight_count = count;
+	log->flight_count = log->page_count;
 	log->flight_address = address + header_blocks;
 	log->pages = NULL;
 	log->page_count = log->page_capacity = 0;

@@ -17,6 +17,9 @@
  * Pages and inodes are of the active version, or of the unpublished one below it, which is being settled; the same
  * bucket and page may wait for both.
  *
+ * What is settled is mostly what an older version has: pages of the unpublished version of which a block is there
+ * already are not written, but a record says where that block is.
+ *
  * Order within a group: records, then inodes, then pages, then the closing record (a commit). Records of
  * one operation are never divided between batches, because only mojo_log_room(), mojo_log_sync() and
  * mojo_log_close() let go of the store's lock.
@@ -40,6 +43,10 @@ struct mojo_log_page {
 	uint32_t version;
 	uint32_t bucket;
 	uint32_t page;
+	/* Set when the batch becomes a group. */
+	uint32_t checksum;
+	bool held;               /* an older block holds just this, and the page is not written */
+	struct mojo_entry entry; /* of that block; version 0: it is the page's own already */
 	struct mojo_log_page *hash_next;
 	uint8_t data[]; /* block_bytes */
 };
@@ -51,6 +58,12 @@ struct mojo_log_hooks {
 	/* @count pages from @first on lie at @address and so on: the index of @version is to say so. */
 	int (*pages)(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
 		     const uint32_t *checksums);
+	/* @count pages of the unpublished version, one behind the other in one bucket, are about to be written, their
+	 * checksums known: `held` and `entry` of those that need not be. */
+	void (*hold)(void *arg, struct mojo_log_page **pages, uint32_t count);
+	/* @count pages from @first on are what the older blocks hold that @entries (packed) lead to. */
+	int (*share)(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count,
+		     const uint8_t *entries);
 	/* Blocks that no index refers to: headers, and the end of a chunk that is left unused. */
 	void (*dead)(void *arg, uint64_t address, uint64_t count);
 	/* Number of a chunk to recycle, or -1. */

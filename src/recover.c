@@ -401,8 +401,33 @@ static int is_known(const struct mojo_tree *tree, uint32_t bucket, bool *ret_kno
 	return 0;
 }
 
-/* A record that may be of either tree. */
-static int apply_change(struct mojo_store *store, struct mojo_tree *tree, const struct mojo_record *record)
+/* @end: blocks from there on are none that could be shared. */
+static int apply_share(struct mojo_store *store, struct mojo_tree *tree, const struct mojo_record *record, uint64_t end)
+{
+	struct mojo_record_share share;
+	struct mojo_inode inode;
+	uint32_t added;
+	int err = mojo_record_share_decode(record, &share);
+	for (uint32_t i = 0; !err && i < share.count; i++) {
+		struct mojo_entry entry = mojo_entry_decode(share.entries + (size_t)i * MOJO_ENTRY_BYTES);
+		if (entry.version >= tree->version || entry.address >= end)
+			err = -EUCLEAN;
+	}
+	if (!err)
+		err = mojo_inode_get(tree, share.bucket, &inode);
+	if (err)
+		return err;
+	struct mojo_slotmap map = mojo_map_of(store, tree);
+	err = mojo_slotmap_share(&map, share.bucket, share.first, share.count, share.entries, &added);
+	if (err || !added)
+		return err;
+	inode.attr.pages += added;
+	return mojo_inode_put(store, tree, &inode);
+}
+
+/* A record that may be of either tree. @end: where its group's data blocks begin, or a later one of them. */
+static int apply_change(struct mojo_store *store, struct mojo_tree *tree, const struct mojo_record *record,
+			uint64_t end)
 {
 	const uint8_t *p = record->payload;
 	bool known;
@@ -426,6 +451,8 @@ static int apply_change(struct mojo_store *store, struct mojo_tree *tree, const 
 		return err || !known
 			       ? err
 			       : mojo_apply_clear(store, tree, mojo_get32(p), mojo_get64(p + 4), mojo_get64(p + 12));
+	case MOJO_RECORD_SHARE:
+		return apply_share(store, tree, record, end);
 	default:
 		return -EUCLEAN;
 	}
@@ -451,12 +478,13 @@ static int apply_record(struct mojo_store *store, const struct mojo_record *reco
 	case MOJO_RECORD_UNLINK:
 	case MOJO_RECORD_REMOVE:
 	case MOJO_RECORD_CLEAR:
+	case MOJO_RECORD_SHARE:
 		if (unpublished && !store->unpublished)
 			return -EUCLEAN;
 		err = mojo_settle_begin(store, unpublished ? store->unpublished : MOJO_ACTIVE, &tree);
 		if (err)
 			return err;
-		err = apply_change(store, tree, record);
+		err = apply_change(store, tree, record, *address);
 		kept = mojo_settle_end(store, tree);
 		return err ? err : kept;
 	case MOJO_RECORD_LINK:

@@ -421,32 +421,21 @@ out:
 	return err;
 }
 
-int mojo_slotmap_set(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
-		     const uint32_t *checksums, uint32_t *ret_added)
+int mojo_slotmap_share(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint32_t count,
+		       const uint8_t *entries, uint32_t *ret_added)
 {
-	uint8_t entries[PIECE * MOJO_ENTRY_BYTES];
 	uint32_t added = 0;
 	for (uint32_t done = 0; done < count;) {
 		uint64_t page = first + done;
 		uint32_t index = (uint32_t)(page % map->pages_per_slot), piece = map->pages_per_slot - index;
 		if (piece > count - done)
 			piece = count - done;
-		if (piece > PIECE)
-			piece = PIECE;
-		for (uint32_t i = 0; i < piece; i++) {
-			struct mojo_entry entry = {
-				.address = address + done + i,
-				.version = map->tree->version,
-				.checksum = checksums[done + i],
-			};
-			mojo_entry_encode(entries + (size_t)i * MOJO_ENTRY_BYTES, &entry);
-		}
 		struct change change = {
 			.bucket = bucket,
 			.number = (uint32_t)(page / map->pages_per_slot),
 			.index = index,
 			.count = piece,
-			.entries = entries,
+			.entries = entries + (size_t)done * MOJO_ENTRY_BYTES,
 		};
 		int err = change_slot(map, &change);
 		if (err)
@@ -455,6 +444,31 @@ int mojo_slotmap_set(const struct mojo_slotmap *map, uint32_t bucket, uint64_t f
 		done += piece;
 	}
 	*ret_added = added;
+	return 0;
+}
+
+int mojo_slotmap_set(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
+		     const uint32_t *checksums, uint32_t *ret_added)
+{
+	uint8_t entries[PIECE * MOJO_ENTRY_BYTES];
+	uint32_t all = 0;
+	for (uint32_t done = 0, piece; done < count; done += piece) {
+		piece = count - done < PIECE ? count - done : PIECE;
+		for (uint32_t i = 0; i < piece; i++) {
+			struct mojo_entry entry = {
+				.address = address + done + i,
+				.version = map->tree->version,
+				.checksum = checksums[done + i],
+			};
+			mojo_entry_encode(entries + (size_t)i * MOJO_ENTRY_BYTES, &entry);
+		}
+		uint32_t added;
+		int err = mojo_slotmap_share(map, bucket, first + done, piece, entries, &added);
+		if (err)
+			return err;
+		all += added;
+	}
+	*ret_added = all;
 	return 0;
 }
 
@@ -550,6 +564,56 @@ int mojo_slotmap_clear(const struct mojo_slotmap *map, uint32_t bucket, uint64_t
 	}
 	*ret_removed = removed;
 	return 0;
+}
+
+/* ---- leaning on another version's slots ----------------------------------------------------- */
+
+/* @lean: the slot's value in the other tree; becomes what @whole is, told by deltas beside that one's blob. */
+static bool tell_by_deltas(const struct mojo_slotmap *map, const struct mojo_blob *whole, struct slot *lean)
+{
+	set_delta_count(lean, 0);
+	for (uint32_t i = 0; i < map->pages_per_slot; i++) {
+		const uint8_t *entry = whole->data + (size_t)i * MOJO_ENTRY_BYTES;
+		if (memcmp(entry, lean->base->data + (size_t)i * MOJO_ENTRY_BYTES, MOJO_ENTRY_BYTES) == 0)
+			continue;
+		if (delta_count(lean) == MOJO_SLOT_DELTAS)
+			return false;
+		put_delta(lean, i, entry);
+	}
+	return true;
+}
+
+/* @cell: the slot's in the tree itself. */
+static void lean_slot(const struct mojo_slotmap *map, const struct mojo_tree *other, const struct mojo_cell *cell)
+{
+	struct slot lean = { 0 };
+	if (!mojo_ref_in_memory(cell->value) || cell->value_length != MOJO_SLOT_VALUE_FIXED_BYTES ||
+	    !mojo_tree_owns(map->tree, cell->key, cell->key_length))
+		return;
+	struct mojo_blob *whole = mojo_ref_blob(cell->value);
+	if (!whole->dirty || whole->refs > 1 || mojo_tree_get(other, cell->key, cell->key_length, &lean.value) != 0 ||
+	    slot_ready(map, &lean) != 0)
+		return;
+	if (lean.base && tell_by_deltas(map, whole, &lean) &&
+	    mojo_tree_put(map->tree, cell->key, cell->key_length, lean.value.value, lean.value.value_length) == 0) {
+		mojo_ref_retain(lean.value.value);
+		mojo_blob_put(map->tree->blobs, whole);
+	}
+	slot_close(map, &lean);
+}
+
+void mojo_slotmap_lean_on(const struct mojo_slotmap *map, const struct mojo_tree *other)
+{
+	uint8_t key[MOJO_KEY_BYTES_MAX] = { MOJO_KEY_SLOT };
+	unsigned length = 1; /* lower than the key of any slot, higher than what is no slot's */
+	struct mojo_cell cell;
+	while (mojo_tree_next_changed(map->tree, other, key, length, &cell) == 0 && cell.key[0] == MOJO_KEY_SLOT) {
+		if (cell.key_length != SLOT_KEY_BYTES)
+			return;
+		lean_slot(map, other, &cell);
+		memcpy(key, cell.key, cell.key_length);
+		length = cell.key_length;
+	}
 }
 
 /* ---- looking ahead -------------------------------------------------------------------------- */

@@ -42,6 +42,15 @@ int mojo_slotmap_get(const struct mojo_slotmap *map, uint32_t bucket, uint64_t f
 int mojo_slotmap_set(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
 		     const uint32_t *checksums, uint32_t *ret_added);
 
+/* mojo_slotmap_share - the same with @count entries, packed, that older versions have: whoever has them keeps them. */
+int mojo_slotmap_share(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint32_t count,
+		       const uint8_t *entries, uint32_t *ret_added);
+
+/* mojo_slotmap_lean_on - a slot that the tree alone has, made whole in memory, and that differs in few entries from the
+ * blob which @other's slot refers to, refers to that blob as well, with deltas. For economy only: what cannot be
+ * done is left. @other is a frozen version below the tree's own that is kept. */
+void mojo_slotmap_lean_on(const struct mojo_slotmap *map, const struct mojo_tree *other);
+
 /* mojo_slotmap_clear - pages from @first on, @count of them (UINT64_MAX: all), become absent.
  * *ret_removed: pages that were present. On failure some may be cleared already. */
 int mojo_slotmap_clear(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint64_t count,

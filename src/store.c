@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bucket.h"
 #include "checkpoint.h"
 #include "namespace.h"
 #include "recover.h"
@@ -112,6 +113,26 @@ static int hook_pages(void *arg, uint32_t version, uint32_t bucket, uint64_t fir
 	struct mojo_slotmap map = mojo_map_of(store, tree);
 	uint32_t added; /* counted already, when the pages came into the batch */
 	err = mojo_slotmap_set(&map, bucket, first, count, address, checksums, &added);
+	int kept = mojo_settle_end(store, tree);
+	return err ? err : kept;
+}
+
+static void hook_hold(void *arg, struct mojo_log_page **pages, uint32_t count)
+{
+	mojo_bucket_hold(arg, pages, count);
+}
+
+static int hook_share(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count,
+		      const uint8_t *entries)
+{
+	struct mojo_store *store = arg;
+	struct mojo_tree *tree;
+	int err = mojo_settle_begin(store, version, &tree);
+	if (err)
+		return err;
+	struct mojo_slotmap map = mojo_map_of(store, tree);
+	uint32_t added; /* counted already */
+	err = mojo_slotmap_share(&map, bucket, first, count, entries, &added);
 	int kept = mojo_settle_end(store, tree);
 	return err ? err : kept;
 }
@@ -386,6 +407,8 @@ static int init_rooms(struct mojo_store *store)
 	struct mojo_log_hooks hooks = {
 		.inode = hook_inode,
 		.pages = hook_pages,
+		.hold = hook_hold,
+		.share = hook_share,
 		.dead = hook_dead,
 		.spare = hook_spare,
 		.scarce = hook_scarce,

@@ -51,6 +51,22 @@ int mojo_view(struct mojo_store *store, uint32_t version, struct mojo_tree *froz
 	return 0;
 }
 
+int mojo_version_below(struct mojo_store *store, uint32_t version, struct mojo_tree *ret_tree)
+{
+	uint8_t key[4];
+	struct mojo_cell cell;
+	struct mojo_version_value value;
+	mojo_put_be32(key, version);
+	int err = mojo_tree_before(&store->versions, key, sizeof(key), &cell);
+	if (!err && cell.key_length != 4)
+		err = -EUCLEAN;
+	if (!err)
+		err = mojo_version_decode(cell.value, cell.value_length, &value);
+	if (!err)
+		*ret_tree = tree_of(store, mojo_get_be32(cell.key), value.root);
+	return err;
+}
+
 int mojo_find_held(struct mojo_store *store)
 {
 	struct mojo_settled *settled = &store->settled;
@@ -195,6 +211,21 @@ uint32_t mojo_unpublished(struct mojo_store *store)
 	return version;
 }
 
+/* What was settled is nearly what the version below was settled to, and not what the active one has: slots that were
+ * made whole to tell the difference to the latter are told by the difference to the former. */
+static int lean_on_below(struct mojo_store *store, uint32_t version)
+{
+	struct mojo_tree below, *tree;
+	if (mojo_version_below(store, version, &below) != 0)
+		return 0;
+	int err = mojo_settle_begin(store, version, &tree);
+	if (err)
+		return err;
+	struct mojo_slotmap map = mojo_map_of(store, tree);
+	mojo_slotmap_lean_on(&map, &below);
+	return mojo_settle_end(store, tree);
+}
+
 int mojo_apply_publish(struct mojo_store *store, uint32_t version)
 {
 	struct mojo_cell cell;
@@ -202,6 +233,11 @@ int mojo_apply_publish(struct mojo_store *store, uint32_t version)
 	if (!version || version != store->unpublished)
 		return -EUCLEAN;
 	int err = get_version(store, version, &cell, &value);
+	if (!err && value.settled) {
+		err = lean_on_below(store, version);
+		if (!err)
+			err = get_version(store, version, &cell, &value);
+	}
 	if (err)
 		return err;
 	value.unpublished = false;

@@ -39,6 +39,10 @@ int mojo_apply_verdict(struct mojo_store *store, const struct mojo_record_verdic
 int mojo_settle_begin(struct mojo_store *store, uint32_t version, struct mojo_tree **ret_tree);
 int mojo_settle_end(struct mojo_store *store, const struct mojo_tree *tree);
 
+/* mojo_version_below - the tree of the newest kept version below @version, for reading under the lock held now. -ENOENT.
+ */
+int mojo_version_below(struct mojo_store *store, uint32_t version, struct mojo_tree *ret_tree);
+
 /* mojo_version_next_kept - [takes the lock] as mojo_version_next(), but an unpublished version is not passed over. */
 int mojo_version_next_kept(struct mojo_store *store, uint32_t from, struct mojo_version_info *ret_info);
 

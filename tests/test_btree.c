@@ -154,8 +154,12 @@ static void touch(struct world *world, unsigned i)
 {
 	uint8_t *value;
 	unsigned length;
+	bool owns = mojo_tree_owns(&world->tree, world->keys.bytes[i], world->keys.length[i]);
+	size_t dirty = world->shelf.blobs.dirty_bytes;
 	int err = mojo_tree_touch(&world->tree, world->keys.bytes[i], world->keys.length[i], &value, &length);
 	assert_int_equal(err, world->model.present[i] ? 0 : -ENOENT);
+	if (!err)
+		assert_true(owns == (world->shelf.blobs.dirty_bytes == dirty));
 	if (err || world->with_slots)
 		return;
 	assert_int_equal(length, world->model.length[i]);

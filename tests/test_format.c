@@ -470,6 +470,46 @@ static void test_a_record_of_pages_is_checked(void **state)
 	assert_errno(decode_pages(1, 2, 0, 0x40000001, 20), EUCLEAN); /* count * 4 does not wrap round */
 }
 
+static int decode_share(uint32_t bucket, uint32_t first, uint32_t count, uint32_t length, uint64_t address,
+			uint32_t version)
+{
+	uint8_t payload[64] = { 0 };
+	struct mojo_record record = { MOJO_RECORD_SHARE, MOJO_RECORD_UNPUBLISHED, length, payload };
+	struct mojo_record_share share = { 0 };
+	mojo_put32(payload, bucket);
+	mojo_put32(payload + 4, first);
+	mojo_put32(payload + 8, count);
+	for (unsigned i = 0; i < 2; i++)
+		mojo_entry_encode(payload + MOJO_SHARE_FIXED_BYTES + i * MOJO_ENTRY_BYTES,
+				  &(struct mojo_entry){ i ? address : 5, i ? version : 7, 1 });
+	int err = mojo_record_share_decode(&record, &share);
+	if (!err) {
+		assert_int_equal(share.bucket, bucket);
+		assert_int_equal(share.first, first);
+		assert_int_equal(share.count, count);
+		assert_ptr_equal(share.entries, payload + MOJO_SHARE_FIXED_BYTES);
+	}
+	return err;
+}
+
+static void test_a_record_of_shared_pages_is_checked(void **state)
+{
+	(void)state;
+	assert_ok(decode_share(2, 3, 1, 24, 0, 0));
+	assert_ok(decode_share(2, 3, 2, 36, 9, 1));
+	assert_ok(decode_share(UINT32_MAX, UINT32_MAX - 1, 2, 36, MOJO_ADDRESS_MAX, MOJO_VERSION_MAX));
+	assert_errno(decode_share(2, UINT32_MAX, 2, 36, 9, 1), EUCLEAN); /* past 2^32 pages */
+	assert_errno(decode_share(0, 3, 2, 36, 9, 1), EUCLEAN);
+	assert_errno(decode_share(2, 3, 0, 12, 9, 1), EUCLEAN);
+	assert_errno(decode_share(2, 3, 2, 36, 0, 1), EUCLEAN); /* lost */
+	assert_errno(decode_share(2, 3, 2, 36, 0, 0), EUCLEAN); /* absent */
+	assert_errno(decode_share(2, 3, 2, 35, 9, 1), EUCLEAN);
+	assert_errno(decode_share(2, 3, 2, 37, 9, 1), EUCLEAN);
+	assert_errno(decode_share(2, 3, 1, 36, 9, 1), EUCLEAN);
+	assert_errno(decode_share(2, 3, 1, 11, 9, 1), EUCLEAN);
+	assert_errno(decode_share(2, 0, 0x40000001, 24, 9, 1), EUCLEAN); /* count * 12 does not wrap round */
+}
+
 static int decode_link(uint32_t dir, uint32_t child, const char *name, uint32_t name_length, uint32_t length)
 {
 	uint8_t payload[512] = { 0 };
@@ -596,7 +636,7 @@ static void test_flags_of_records_mean_something_or_are_refused(void **state)
 	(void)state;
 	for (unsigned type = 0; type < 20; type++) {
 		bool takes = type == MOJO_RECORD_INODE || type == MOJO_RECORD_UNLINK || type == MOJO_RECORD_REMOVE ||
-			     type == MOJO_RECORD_CLEAR || type == MOJO_RECORD_COMMIT;
+			     type == MOJO_RECORD_CLEAR || type == MOJO_RECORD_COMMIT || type == MOJO_RECORD_SHARE;
 		for (unsigned bit = 0; bit <= 16; bit++) { /* 16: none */
 			uint8_t bytes[MOJO_RECORD_HEADER_BYTES] = { 0 };
 			struct mojo_record record;
@@ -735,6 +775,7 @@ static void test_no_bytes_lead_a_decoder_astray(void **state)
 			bytes[i] = dice_below(&dice, 3) ? (uint8_t)dice_below(&dice, 4) : (uint8_t)dice_next(&dice);
 		struct mojo_record record = { .length = (uint32_t)length, .payload = bytes };
 		struct mojo_record_pages pages;
+		struct mojo_record_share share;
 		struct mojo_record_link link;
 		struct mojo_record_commit commit;
 		struct mojo_inode inode;
@@ -746,6 +787,8 @@ static void test_no_bytes_lead_a_decoder_astray(void **state)
 		record = (struct mojo_record){ .length = (uint32_t)length, .payload = bytes };
 		if (!mojo_record_pages_decode(&record, &pages))
 			assert_true(pages.checksums + 4ull * pages.count == bytes + length);
+		if (!mojo_record_share_decode(&record, &share))
+			assert_true(share.entries + 12ull * share.count == bytes + length);
 		if (!mojo_record_link_decode(&record, &link))
 			assert_ok(mojo_name_check(link.name, link.name_length));
 		if (!mojo_record_commit_decode(&record, &commit))
@@ -814,6 +857,7 @@ int main(void)
 		cmocka_unit_test(test_a_group_may_fill_its_chunk_to_the_last_block),
 		cmocka_unit_test(test_records_are_walked_in_order),
 		cmocka_unit_test(test_a_record_of_pages_is_checked),
+		cmocka_unit_test(test_a_record_of_shared_pages_is_checked),
 		cmocka_unit_test(test_a_record_of_a_link_is_checked),
 		cmocka_unit_test(test_a_record_of_a_commit_is_checked),
 		cmocka_unit_test(test_a_version_comes_back),

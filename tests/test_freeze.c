@@ -51,6 +51,22 @@ static struct mojo_version_info info_of(struct bench *bench, uint32_t version)
 	return info;
 }
 
+/* A page whose content follows from how old it is. */
+static uint64_t tag_of(unsigned page, unsigned age)
+{
+	return page * 1000ull + age;
+}
+
+static void put_page(struct bench *bench, uint32_t file, unsigned page, unsigned age)
+{
+	bench_put(bench, file, (uint64_t)page * BENCH_PAGE, BENCH_PAGE, tag_of(page, age));
+}
+
+static void settle_page(struct bench *bench, uint32_t file, unsigned page, unsigned age)
+{
+	settle_put(bench, file, (uint64_t)page * BENCH_PAGE, BENCH_PAGE, tag_of(page, age));
+}
+
 /* ---- two steps ------------------------------------------------------------------------------ */
 
 static void test_an_unpublished_version_is_passed_over(void **state)
@@ -393,7 +409,8 @@ static void test_no_death_is_missed(void **state)
 		for (int i = 0; i < 30; i++) {
 			uint32_t file = files[dice_below(&dice, 4)];
 			uint64_t page = dice_below(&dice, 300);
-			size_t length = (1 + dice_below(&dice, 60)) * (size_t)BENCH_PAGE;
+			unsigned pages = 1 + dice_below(&dice, 60);
+			size_t length = pages * (size_t)BENCH_PAGE;
 			switch (dice_below(&dice, 12)) {
 			case 0:
 				assert_ok(bench_resize(bench, file, page * BENCH_PAGE));
@@ -406,8 +423,14 @@ static void test_no_death_is_missed(void **state)
 				bench_stir(bench, &dice, 3, false);
 				break;
 			case 3:
-			case 4:
+			case 4: /* something that is there, or was */
+				for (unsigned k = 0; k < pages && frozen; k++)
+					settle_page(bench, file, (unsigned)page + k, i % 3u);
+				break;
 			case 5:
+				for (unsigned k = 0; k < pages; k++)
+					put_page(bench, file, (unsigned)page + k, i % 3u);
+				break;
 			case 6:
 				if (frozen)
 					settle_put(bench, file, page * BENCH_PAGE, length, dice_next(&dice));
@@ -438,6 +461,200 @@ static void test_no_death_is_missed(void **state)
 		else
 			freeze(bench);
 	}
+}
+
+/* ---- what versions share -------------------------------------------------------------------- */
+
+static struct mojo_map_entry entry_in(struct bench *bench, uint32_t version, uint32_t file, uint64_t page)
+{
+	struct mojo_map_entry entry;
+	size_t count;
+	assert_ok(mojo_map(bench->store, version, file, page, &entry, 1, &count));
+	assert_int_equal(count, 1);
+	assert_int_equal(entry.page, page);
+	return entry;
+}
+
+/* How many blobs of slots the index of all versions has. */
+static unsigned slots_on_disk(struct bench *bench, uint32_t file, uint32_t number)
+{
+	struct tally seen = { 0 };
+	uint8_t key[9] = { MOJO_KEY_SLOT };
+	mojo_put_be32(key + 1, file);
+	mojo_put_be32(key + 5, number);
+	unsigned count = 0;
+	for (uint32_t version = 1; version <= bench->store->active; version++) {
+		struct mojo_tree storage, *tree;
+		struct mojo_cell cell;
+		if (mojo_view(bench->store, version, &storage, &tree) != 0 ||
+		    mojo_tree_get(tree, key, sizeof(key), &cell) != 0 || mojo_ref_is_null(cell.value))
+			continue;
+		assert_false(mojo_ref_in_memory(cell.value));
+		uint64_t address = mojo_ref_decode(cell.value).address;
+		count += !tally_of(&seen, address);
+		tally_add(&seen, address, 1);
+	}
+	tally_free(&seen);
+	return count;
+}
+
+/*
+ * A database whose WAL is not brought back: in each version all that is in the WAL is folded in anew, and that is what
+ * the version before has, but for one page. So a version costs that page, whatever the WAL's length.
+ */
+static void test_a_version_costs_what_differs_from_the_one_before(void **state)
+{
+	struct bench *bench = *state;
+	enum { PAGES = 130, VERSIONS = 150 };
+	unsigned age[PAGES] = { 0 };
+	uint32_t file = bench_file(bench, "db"), wal = bench_file(bench, "db-wal");
+	for (unsigned i = 0; i < PAGES; i++)
+		put_page(bench, file, i, 0);
+	for (unsigned i = 1; i <= VERSIONS; i++) {
+		unsigned changed = i * 7 % PAGES;
+		age[changed] = i;
+		put_page(bench, wal, i, i);
+		bench_sync(bench);
+		uint32_t version = freeze(bench);
+		uint64_t before = bench->store->log.pages_written;
+		for (unsigned page = 0; page < PAGES; page++)
+			if (age[page])
+				settle_page(bench, file, page, age[page]);
+		if (i % 10 == 0)
+			bench_sync(bench);
+		if (i % 20 == 0) { /* what is replayed is the same */
+			uint64_t all = bench_fingerprint_all(bench);
+			bench_crash(bench);
+			bench_open(bench);
+			assert_true(bench_fingerprint_all(bench) == all);
+			before = bench->store->log.pages_written - 1;
+		}
+		settle_unlink(bench, "db-wal");
+		publish(bench);
+		assert_int_equal(bench->store->log.pages_written - before, 1);
+		assert_int_equal(entry_in(bench, version, file, changed).version, version);
+		for (unsigned page = 0; page < PAGES && i > 1; page++)
+			if (page != changed)
+				assert_int_equal(entry_in(bench, version, file, page).address,
+						 entry_in(bench, version - 1, file, page).address);
+		if (i % 16 == 0) {
+			bench_checkpoint(bench);
+			bench_assert_accounts(bench, false);
+		}
+		if (i % 30 == 0)
+			bench_reopen(bench);
+		if (i % 15 == 7) {
+			uint64_t all = bench_fingerprint_all(bench);
+			bench_crash(bench);
+			bench_open(bench);
+			assert_true(bench_fingerprint_all(bench) == all);
+		}
+	}
+	bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+	assert_false(bench->store->mark_pending);
+	for (uint32_t number = 0; number <= (PAGES - 1) / bench->store->root.pages_per_slot; number++)
+		assert_in_range(slots_on_disk(bench, file, number), 0, 3);
+	/* Bringing it back: the active version has what the versions have, and lets go of what they do not. */
+	for (unsigned page = 0; page < PAGES; page++)
+		if (age[page])
+			put_page(bench, file, page, age[page]);
+	bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+	/* Whatever goes first takes nothing from the others. */
+	for (uint32_t version = 1; version <= VERSIONS; version += version < 90 ? 3 : 1)
+		assert_ok(mojo_version_drop(bench->store, version));
+	bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+	for (uint32_t version = 2; version < 90; version += version % 3 == 0 ? 2 : 1)
+		for (unsigned page = 0; page < PAGES; page++) {
+			unsigned wanted = 0;
+			for (unsigned i = 1; i <= version; i++)
+				wanted = i * 7 % PAGES == page ? i : wanted;
+			bench_assert(bench, version, file, (uint64_t)page * BENCH_PAGE, BENCH_PAGE,
+				     tag_of(page, wanted));
+		}
+}
+
+/* A page that comes in pieces, or twice, counts as what it is in the end. */
+static void test_pages_that_come_in_pieces_are_shared(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t file = bench_file(bench, "f");
+	uint8_t page[BENCH_PAGE];
+	for (unsigned i = 0; i < 4; i++)
+		put_page(bench, file, i, 0);
+	uint32_t first = freeze(bench);
+	settle_page(bench, file, 1, 1);
+	publish(bench);
+	uint32_t second = freeze(bench);
+	bench_fill(page, BENCH_PAGE, tag_of(1, 1));
+	for (unsigned i = 0; i < BENCH_PAGE; i += 512)
+		assert_ok(mojo_settle_write(bench->store, second, file, BENCH_PAGE + i, page + i, 512));
+	settle_page(bench, file, 2, 7);
+	settle_page(bench, file, 2, 0); /* as it is */
+	uint64_t before = bench->store->log.pages_written;
+	publish(bench);
+	assert_int_equal(bench->store->log.pages_written, before);
+	for (uint64_t i = 0; i < 4; i++)
+		assert_int_equal(entry_in(bench, second, file, i).address, entry_in(bench, first, file, i).address);
+	bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+}
+
+/* What its version does not need to share: a block that is damaged, and one of a version that was dropped meanwhile. */
+static void test_only_what_is_sound_and_kept_is_shared(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t file = bench_file(bench, "f");
+	for (unsigned i = 0; i < 4; i++)
+		put_page(bench, file, i, 0);
+	uint32_t first = freeze(bench);
+	for (unsigned i = 0; i < 4; i++)
+		settle_page(bench, file, i, 1);
+	publish(bench);
+	struct mojo_map_entry damaged = entry_in(bench, first, file, 2);
+	bench_flip_block(bench, damaged.address, 99);
+	uint32_t second = freeze(bench);
+	for (unsigned i = 0; i < 4; i++)
+		settle_page(bench, file, i, 1);
+	publish(bench);
+	for (unsigned i = 0; i < 4; i++) {
+		bool same = entry_in(bench, second, file, i).address == entry_in(bench, first, file, i).address;
+		assert_int_equal(same, i != 2);
+		bench_assert(bench, second, file, i * BENCH_PAGE, BENCH_PAGE, tag_of(i, 1));
+	}
+	bench_flip_block(bench, damaged.address, 99);
+
+	uint32_t third = freeze(bench);
+	for (unsigned i = 0; i < 4; i++)
+		settle_page(bench, file, i, 1);
+	assert_ok(mojo_version_drop(bench->store,
+				    second)); /* writes the batch out: it is the first one's that are left */
+	assert_int_equal(entry_in(bench, third, file, 2).address, damaged.address);
+	assert_ok(mojo_version_drop(bench->store, first));
+	bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+	settle_page(bench, file, 0, 5); /* it held this page alone by now */
+	uint64_t alone = entry_in(bench, third, file, 0).address;
+	bench_sync(bench);
+	assert_true(is_dead(bench, alone));
+	publish(bench);
+	bench_crash(bench);
+	bench_open(bench);
+	for (unsigned i = 0; i < 4; i++)
+		bench_assert(bench, third, file, i * BENCH_PAGE, BENCH_PAGE, tag_of(i, i ? 1 : 5));
+	bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+	uint32_t fourth = freeze(bench);
+	for (unsigned i = 0; i < 4; i++)
+		settle_page(bench, file, i, 1);
+	bench_sync(bench);
+	assert_ok(mojo_version_drop(bench->store, fourth)); /* given up */
+	bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+	for (unsigned i = 0; i < 4; i++)
+		bench_assert(bench, third, file, i * BENCH_PAGE, BENCH_PAGE, tag_of(i, i ? 1 : 5));
 }
 
 /* Behind many settled versions in a row the engine no longer asks: it marks. */
@@ -676,6 +893,9 @@ int main(void)
 		BENCH_TEST(test_who_lets_go_last_finds_the_death),
 		BENCH_TEST(test_older_versions_hold_what_they_have),
 		BENCH_TEST(test_no_death_is_missed),
+		BENCH_TEST(test_a_version_costs_what_differs_from_the_one_before),
+		BENCH_TEST(test_pages_that_come_in_pieces_are_shared),
+		BENCH_TEST(test_only_what_is_sound_and_kept_is_shared),
 		BENCH_TEST(test_very_many_settled_versions),
 		BENCH_TEST(test_a_large_settlement_takes_little_memory),
 		BENCH_TEST(test_verdicts_are_kept),

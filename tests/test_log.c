@@ -111,6 +111,7 @@ struct world {
 	unsigned scarce;      /* how often it was said that there is something to prepare */
 	uint32_t gone_bucket; /* has no inode any more */
 	int pages_error;
+	uint64_t held, own; /* pages of which a block is there: bits */
 };
 
 static int on_inode(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret_bytes)
@@ -131,6 +132,33 @@ static int on_pages(void *arg, uint32_t version, uint32_t bucket, uint64_t first
 		assert_true(world->told_count < PAGES_MAX);
 		world->told[world->told_count++] =
 			(struct told){ version, bucket, checksums[i], first + i, address + i };
+	}
+	return world->pages_error;
+}
+
+/* As on_pages(); which pages an older block holds, the test says: at 500 and so on, or 0 for the page's own place. */
+static void on_hold(void *arg, struct mojo_log_page **pages, uint32_t count)
+{
+	struct world *world = arg;
+	for (uint32_t i = 0; i < count; i++) {
+		assert_int_equal(pages[i]->checksum,
+				 mojo_checksum_page(pages[i]->data, PAGE, pages[i]->bucket, pages[i]->page));
+		assert_int_equal(pages[i]->page, pages[0]->page + i);
+		uint64_t bit = 1ull << pages[i]->page % 64;
+		pages[i]->held = world->held & bit;
+		if (pages[i]->held && !(world->own & bit))
+			pages[i]->entry = (struct mojo_entry){ 500 + pages[i]->page, 1, pages[i]->checksum };
+	}
+}
+
+static int on_share(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count,
+		    const uint8_t *entries)
+{
+	struct world *world = arg;
+	for (uint32_t i = 0; i < count && !world->pages_error; i++) {
+		struct mojo_entry entry = mojo_entry_decode(entries + i * MOJO_ENTRY_BYTES);
+		world->told[world->told_count++] =
+			(struct told){ version, bucket, entry.checksum, first + i, entry.address };
 	}
 	return world->pages_error;
 }
@@ -183,7 +211,8 @@ static int setup(void **state)
 	mojo_chunks_init(&world->chunks, world->io, PAGE, PER_CHUNK, false);
 	assert_ok(mojo_chunks_create(&world->chunks, 0, -1));
 	pthread_mutex_init(&world->mu, NULL);
-	struct mojo_log_hooks hooks = { on_inode, on_pages, on_dead, on_spare, on_scarce, on_failed, world };
+	struct mojo_log_hooks hooks = { on_inode, on_pages,  on_hold,   on_share, on_dead,
+					on_spare, on_scarce, on_failed, world };
 	assert_ok(mojo_log_init(&world->log, &world->mu, &world->chunks, &hooks, store_id));
 	world->spare = -1;
 	world->log.sequence = 1;
@@ -411,6 +440,67 @@ static void test_a_closing_record_is_the_last_and_is_applied_behind_the_pages(vo
 	assert_int_equal(world->failed, -EUCLEAN);
 	found = read_group(world->io, tail);
 	assert_null(found);
+}
+
+/* Of the version that is being settled: what a block holds already is not written, and a record says where it is. */
+static void test_pages_that_a_block_holds_are_not_written(void **state)
+{
+	struct world *world = *state;
+	struct mojo_record_pages pages;
+	struct mojo_record_share share;
+	uint32_t active = world->log.version;
+	/* Pages 0..7, of which 1, 2 and 4 are elsewhere, and 3 and 7 just where they should be. */
+	assert_ok(room(world, 10));
+	world->held = 0x9e;
+	world->own = 0x88;
+	add_page(world, 9, 0, 10); /* of the active version: nobody asks */
+	world->log.version = active - 1;
+	for (uint32_t i = 0; i < 8; i++)
+		add_page(world, 9, i, i);
+	world->log.version = active;
+	add_page(world, 9, 1, 11);
+	assert_ok(mojo_log_sync(&world->log));
+
+	struct found *found = read_group(world->io, 0);
+	assert_non_null(found);
+	assert_int_equal(found->group.data_blocks, 3 + 2);
+	static const uint32_t wanted[][3] = { { 0, 1, 0 }, { 1, 2, 1 }, { 4, 1, 1 }, { 5, 2, 0 }, { 0, 2, 2 } };
+	assert_int_equal(found->count, 5);
+	for (unsigned i = 0; i < 5; i++) {
+		const struct mojo_record *record = &found->records[i];
+		if (wanted[i][2] == 1) {
+			assert_int_equal(record->type, MOJO_RECORD_SHARE);
+			assert_int_equal(record->flags, MOJO_RECORD_UNPUBLISHED);
+			assert_ok(mojo_record_share_decode(record, &share));
+			assert_int_equal(share.bucket, 9);
+			assert_int_equal(share.first, wanted[i][0]);
+			assert_int_equal(share.count, wanted[i][1]);
+			assert_int_equal(mojo_entry_decode(share.entries).address, 500 + wanted[i][0]);
+			assert_int_equal(mojo_entry_decode(share.entries).version, 1);
+		} else {
+			assert_ok(mojo_record_pages_decode(record, &pages));
+			assert_int_equal(pages.version, wanted[i][2] ? active : active - 1);
+			assert_int_equal(pages.first, wanted[i][0]);
+			assert_int_equal(pages.count, wanted[i][1]);
+		}
+	}
+	/* The index heard of all but those that stay where they are; what was written lies in one row. */
+	static const uint32_t told[][2] = { { 0, 0 }, { 1, 501 }, { 2, 502 }, { 4, 504 },
+					    { 5, 1 }, { 6, 2 },   { 0, 3 },   { 1, 4 } };
+	static const uint64_t tags[] = { 0, 5, 6, 10, 11 };
+	assert_int_equal(world->told_count, 8);
+	for (unsigned i = 0; i < 8; i++) {
+		uint64_t place = told[i][1] >= 500 ? told[i][1] : found->group.header_blocks + told[i][1];
+		assert_int_equal(world->told[i].page, told[i][0]);
+		assert_int_equal(world->told[i].address, place);
+	}
+	for (unsigned i = 0; i < 5; i++) {
+		uint8_t data[PAGE], want[PAGE];
+		assert_ok(mojo_chunks_read(&world->chunks, found->group.header_blocks + i, data, PAGE));
+		bench_fill(want, PAGE, tags[i]);
+		assert_memory_equal(data, want, PAGE);
+	}
+	found_free(found);
 }
 
 static void test_a_page_written_twice_is_one_page(void **state)
@@ -1100,6 +1190,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_LOG(test_a_group_is_records_inodes_pages_and_the_closing_record),
 		WITH_LOG(test_a_closing_record_is_the_last_and_is_applied_behind_the_pages),
+		WITH_LOG(test_pages_that_a_block_holds_are_not_written),
 		WITH_LOG(test_a_page_written_twice_is_one_page),
 		WITH_LOG(test_an_inode_that_is_gone_is_left_out),
 		WITH_LOG(test_thousands_of_inodes_take_several_header_blocks),

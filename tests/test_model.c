@@ -265,6 +265,7 @@ struct run {
 	unsigned char *buf, *buf2; /* IO_BYTES_MAX each */
 	unsigned long reopened, crashed, power_cuts, committed, dropped, surprises, verified;
 	unsigned long settled, published, given_up, refrozen; /* steps, versions, versions; crashes with one */
+	unsigned long restored;                               /* steps that wrote what was there before */
 };
 
 static void __attribute__((format(printf, 2, 3), noreturn)) die(struct run *r, const char *format, ...)
@@ -1656,16 +1657,45 @@ static struct node *pick_in_draft(struct run *r)
 	return NULL;
 }
 
+/* What the version before has, whole pages of it as a rule, or what the active one or this one has. */
+static bool settle_as_it_was(struct run *r, const struct node *node, uint64_t *ret_offset, size_t *ret_length)
+{
+	const struct node *from = node;
+	struct tree *tree = r->now;
+	uint64_t pages;
+
+	if (r->frozen_count && !chance(r, 4))
+		tree = r->frozen[r->frozen_count - 1].tree;
+	for (unsigned i = 0; i < NODES_MAX && !chance(r, 200); i++)
+		if (tree->nodes[i].alive && is_file(&tree->nodes[i]) && tree->nodes[i].bucket == node->bucket)
+			from = &tree->nodes[i];
+	if (!from->size || from->sparse)
+		return false;
+	pages = (from->size + r->page_size - 1) / r->page_size;
+	*ret_offset = below(r, pages) * r->page_size;
+	*ret_length = (1 + (size_t)below(r, IO_BYTES_MAX / r->page_size)) * r->page_size;
+	if (chance(r, 8)) {
+		*ret_offset += below(r, r->page_size);
+		*ret_length = 1 + (size_t)below(r, *ret_length);
+	}
+	content_read(from->content, *ret_offset, r->buf, *ret_length);
+	if (chance(r, 4)) /* but for one byte */
+		r->buf[below(r, *ret_length)] ^= 1;
+	return true;
+}
+
 static void settle_write(struct run *r, struct node *node)
 {
 	uint64_t offset = pick_offset(r, node);
 	size_t length = pick_length(r);
+	bool older = chance(r, 2) && settle_as_it_was(r, node, &offset, &length);
 
-	for (size_t i = 0; i < length; i += sizeof(uint64_t)) {
+	for (size_t i = 0; i < length && !older; i += sizeof(uint64_t)) {
 		uint64_t bits = random64(r);
 
 		memcpy(r->buf + i, &bits, length - i < sizeof(bits) ? length - i : sizeof(bits));
 	}
+	r->restored += older;
 	trace(r, "settle: write bucket %" PRIu32 " offset %" PRIu64 " length %zu", node->bucket, offset, length);
 	expect(r, mojo_settle_write(r->store, r->draft.version, node->bucket, offset, r->buf, length), 0,
 	       "mojo_settle_write");
@@ -1911,8 +1941,10 @@ static void test_engine_does_what_the_model_does(void **state)
 		      "a checkpoint of the engine's own), %lu full verifications\n",
 		      (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9, r->committed,
 		      r->dropped, r->reopened, r->crashed, r->power_cuts, r->surprises, r->verified);
-	print_message("settling: %lu steps, %lu versions published, %lu given up, %lu openings in the middle\n",
-		      r->settled, r->published, r->given_up, r->refrozen);
+	print_message(
+		"settling: %lu steps, %lu of older content, %lu versions published, %lu given up, %lu openings in "
+		"the middle\n",
+		r->settled, r->restored, r->published, r->given_up, r->refrozen);
 	expect(r, mojo_close(r->store), 0, "mojo_close");
 	r->store = NULL;
 }

@@ -463,6 +463,22 @@ static void test_a_record_that_makes_no_sense_is_refused(void **state)
 		bench_replace_io(bench, io);
 		bench_open(bench);
 	}
+	/* Shared pages of a bucket that is not there; from no older version; and from behind the log's end. */
+	for (uint32_t i = 0; i < 3; i++) {
+		struct mojo_io *io;
+		struct mojo_entry entry = { .address = i == 2 ? bench->store->log.tail + 1 : 1,
+					    .version = i == 1 ? bench->store->active : 1 };
+		mojo_put32(p, i ? file : 77);
+		mojo_put32(p + 4, 0);
+		mojo_put32(p + 8, 1);
+		mojo_entry_encode(p + MOJO_SHARE_FIXED_BYTES, &entry);
+		append_group(bench, MOJO_RECORD_SHARE, p, MOJO_SHARE_FIXED_BYTES + MOJO_ENTRY_BYTES, 0);
+		bench_crash(bench);
+		assert_refused_untouched(bench, "does not fit");
+		assert_ok(mojo_io_memory_clone(start, &io));
+		bench_replace_io(bench, io);
+		bench_open(bench);
+	}
 	mojo_io_free(start);
 }
 

@@ -32,6 +32,17 @@ static void fill(struct mojo_store *store, uint32_t bucket, uint64_t offset, siz
 	free(bytes);
 }
 
+/* What the version before has, in @version as well: for a record of shared pages. */
+static void settle_as_it_was(struct mojo_store *store, uint32_t version, uint32_t bucket)
+{
+	uint8_t page[FUZZ_PAGE];
+	size_t length;
+	for (uint64_t at = 24 * FUZZ_PAGE; at < 40 * FUZZ_PAGE; at += 3 * FUZZ_PAGE) {
+		must(mojo_read(store, version - 1, bucket, at, page, sizeof(page), &length));
+		must(mojo_settle_write(store, version, bucket, at, page, length));
+	}
+}
+
 static struct mojo_store *make(struct mojo_io *io)
 {
 	struct mojo_geometry geometry = { .page_size = FUZZ_PAGE, .pages_per_slot = 64, .chunk_bytes = FUZZ_CHUNK };
@@ -62,11 +73,14 @@ static struct mojo_store *make(struct mojo_io *io)
 	must(mojo_version_drop(store, 1));
 	must(mojo_unlink(store, MOJO_ROOT_BUCKET, "a"));
 	must(mojo_version_verdict(store, version, MOJO_VERDICT_BAD, "page 7", 6));
+	fill(store, b.bucket, 24ull * FUZZ_PAGE, 16 * FUZZ_PAGE, 39);
 	/* One that is not published: some of what was changed in it is in the index, some in the log. */
 	must(mojo_freeze(store, "fourth", 6, NULL, NULL, &version));
 	must(mojo_settle_write(store, version, b.bucket, 6 * FUZZ_PAGE, "settled", 7));
 	fill(store, b.bucket, 7ull * FUZZ_PAGE, 100, 40);
 	must(mojo_checkpoint(store));
+	settle_as_it_was(store, version, b.bucket);
+	must(mojo_sync(store));
 	must(mojo_settle_setattr(store, version, b.bucket, MOJO_SET_SIZE, &(struct mojo_attr){ .size = 40000 }, &b));
 	must(mojo_settle_unlink(store, version, d.bucket, "c2"));
 	fill(store, b.bucket, 9ull * FUZZ_PAGE, 100, 41);

@@ -98,6 +98,8 @@ int main(int argc, char **argv)
 	must(mojo_freeze(half.store, "three", 5, NULL, NULL, &version), "freezing");
 	must(mojo_settle_write(half.store, version, b.bucket, 0, fill(&half, 'f'), 10000), "settling");
 	must(mojo_checkpoint(half.store), "taking a checkpoint");
+	/* One page becomes what it is in version two. */
+	must(mojo_settle_write(half.store, version, a.bucket, 5000, fill(&half, 'd'), 6000), "settling");
 	must(mojo_settle_setattr(half.store, version, a.bucket, MOJO_SET_SIZE, &attr, &attr), "settling");
 	must(mojo_write(half.store, b.bucket, 0, fill(&half, 'g'), 20000), "writing");
 	must(mojo_settle_write(half.store, version, b.bucket, 8000, fill(&half, 'h'), 1000), "settling");
