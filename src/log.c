@@ -390,6 +390,20 @@ static bool is_in_the_way(const struct mojo_log *log)
 	return log->tail + header / log->block_bytes + 1 + log->page_count > log->preparing;
 }
 
+void mojo_log_trim(struct mojo_log *log)
+{
+	mojo_log_wait(log);
+	if (log->allocated > log->tail)
+		mojo_chunks_punch(log->chunks, log->tail, (uint32_t)(log->allocated - log->tail));
+	log->allocated = log->prepared = log->tail;
+	if (log->next_chunk < 0)
+		return;
+	uint64_t next = (uint64_t)log->next_chunk * log->chunk_blocks;
+	if (log->next_allocated > next)
+		mojo_chunks_punch(log->chunks, next, (uint32_t)(log->next_allocated - next));
+	log->next_allocated = next;
+}
+
 /* ---- groups --------------------------------------------------------------------------------- */
 
 static int compare_pages(const void *a, const void *b)

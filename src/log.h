@@ -176,6 +176,10 @@ int mojo_log_close(struct mojo_log *log, bool end, const struct mojo_log_closing
 /* mojo_log_prepare - [unlocks] write zeros where groups will come to lie, if that is of use now. Cheap if not. */
 void mojo_log_prepare(struct mojo_log *log);
 
+/* mojo_log_trim - disk space that was taken ahead goes back to the host: for who writes no more. With nothing in flight
+ * and nothing in the open batch. */
+void mojo_log_trim(struct mojo_log *log);
+
 /* mojo_log_wait - [unlocks] until nothing is in flight, and nothing is being prepared. */
 void mojo_log_wait(struct mojo_log *log);
 

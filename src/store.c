@@ -26,6 +26,7 @@
 #define MARK_NS          60000000000ll
 #define REMOVAL_BYTES    (2u << 20)   /* of the log that only removals may use when the disk is full */
 #define RETRY_DEAD_BYTES (256u << 10) /* dead space for which a full disk is worth two checkpoints */
+#define CLOSE_DEAD_BYTES (1u << 20)   /* dead space for which closing takes a second checkpoint */
 
 void mojo_event(const struct mojo_config *config, enum mojo_severity severity, const char *format, ...)
 {
@@ -541,8 +542,14 @@ int mojo_close(struct mojo_store *store)
 		if (marked)
 			err = mojo_mark_locked(store);
 		/* What marking found is in memory only, and the root still asks for it. */
-		if (!err && (marked || store->log.bytes_since_root || !mojo_log_is_empty(&store->log)))
+		if (!err && (marked || store->log.bytes_since_root || !mojo_log_is_empty(&store->log))) {
 			err = mojo_checkpoint_locked(store);
+			/* What died since the one before comes back with the next: it may be long until there is one. */
+			if (!err && mojo_space_unreturned(&store->space) * mojo_page_size(store) >= CLOSE_DEAD_BYTES)
+				err = mojo_checkpoint_locked(store);
+			if (!err)
+				mojo_log_trim(&store->log);
+		}
 		pthread_mutex_unlock(&store->mu);
 		if (store->lock_file)
 			store->io->ops->truncate(store->lock_file, 0); /* the name in it was ours */

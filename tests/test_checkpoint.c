@@ -92,6 +92,31 @@ static void test_one_is_taken_when_the_log_or_the_index_has_grown(void **state)
 	bench_assert(bench, MOJO_ACTIVE, file, 0, 1 << 20, 7);
 }
 
+/* Neither what died since the last checkpoint nor the space taken ahead for the log, in this chunk and the next one,
+ * waits for the next session. */
+static void test_closing_gives_space_back(void **state)
+{
+	struct bench *bench = *state;
+	enum { TURNS = 3, BYTES = 512 << 10 };
+	uint32_t file = bench_file(bench, "f");
+	for (int turn = 0; turn < 2; turn++) {
+		for (uint64_t i = 0; i < TURNS; i++) {
+			bench_put(bench, file, 0, BYTES, i);
+			bench_sync(bench);
+		}
+		assert_true(bench_info(bench).store_bytes >= TURNS * BYTES && bench->store->log.next_chunk >= 0);
+		bench_reopen(bench);
+		assert_in_range(bench_info(bench).store_bytes, BYTES, BYTES + (100 << 10));
+		bench_assert(bench, MOJO_ACTIVE, file, 0, BYTES, TURNS - 1);
+	}
+	/* A session that changes nothing takes none. */
+	uint64_t generation = bench->store->root.generation;
+	bench_reopen(bench);
+	assert_int_equal(bench->store->root.generation, generation);
+	bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+}
+
 static void test_it_is_refused_where_nothing_may_be_written(void **state)
 {
 	struct bench *bench = *state;
@@ -399,6 +424,7 @@ int main(void)
 		BENCH_TEST(test_the_cost_follows_what_changed),
 		BENCH_TEST(test_a_commit_takes_none),
 		BENCH_TEST(test_one_is_taken_when_the_log_or_the_index_has_grown),
+		BENCH_TEST(test_closing_gives_space_back),
 		BENCH_TEST(test_it_is_refused_where_nothing_may_be_written),
 		BENCH_TEST(test_every_block_is_in_use_or_known_dead),
 		BENCH_TEST(test_marking_finds_what_dropped_versions_held),
