@@ -102,7 +102,8 @@ static int place(void *arg, const uint8_t *data, uint32_t bytes, uint64_t *ret_a
 	return 0;
 }
 
-static int write_trees(struct mojo_store *store, uint64_t generation)
+/* Nothing is flushed yet. *ret_groups: how many were written. */
+static int write_trees(struct mojo_store *store, uint64_t generation, uint64_t *ret_groups)
 {
 	struct mojo_log *log = &store->log;
 	struct placer p = {
@@ -120,14 +121,8 @@ static int write_trees(struct mojo_store *store, uint64_t generation)
 		err = mojo_blob_write_out(&store->blobs, store->dead.root, place, &p);
 	if (!err && p.begun)
 		err = finish_group(&p, true);
-	if (!err && p.groups) {
-		err = mojo_chunks_flush(log->chunks, log->chunk);
-		log->unflushed = false;
-		if (!err)
-			log->durable_sequence = log->sequence - 1;
-		log->flushes++;
-	}
 	free(p.buf);
+	*ret_groups = p.groups;
 	return err;
 }
 
@@ -142,7 +137,9 @@ int mojo_root_write(struct mojo_store *store, const struct mojo_root *root, unsi
 	return err ? err : store->io->ops->flush(store->state_file);
 }
 
-static int take(struct mojo_store *store)
+/* Step 1, with the lock: the log is empty and ends at *ret_root's position; what the root will tell of is as it is
+ * now, on its way to the disk, and is not changed again: whoever changes it makes a copy. */
+static int write_index(struct mojo_store *store, struct mojo_root *ret_root, uint64_t *ret_groups)
 {
 	struct mojo_log *log = &store->log;
 	struct mojo_root root = store->root;
@@ -150,47 +147,64 @@ static int take(struct mojo_store *store)
 	root.log_address = log->tail;
 	root.log_sequence = log->sequence;
 	root.epoch = log->announce ? log->previous_epoch : log->epoch;
-
-	struct mojo_block_set settled = { 0 };
-	int err = mojo_space_settle(&store->space, &settled);
+	int err = mojo_space_settle(&store->space);
 	if (!err)
-		err = write_trees(store, root.generation);
-	/* The space tree forgets chunks that were removed: a file that came back would be in no account. */
-	if (!err)
-		err = mojo_chunks_settle_names(&store->chunks);
+		err = write_trees(store, root.generation, ret_groups);
 	if (!err)
 		err = mojo_find_held(store); /* where the trees of settled versions are now */
-	if (!err) {
-		root.durable_sequence = log->sequence - 1;
-		root.flags = store->mark_pending ? MOJO_ROOT_MARK_PENDING : 0;
-		root.active_version = store->active;
-		root.next_bucket = store->next_bucket;
-		memcpy(root.main_ref, store->main.root, MOJO_REF_BYTES);
-		memcpy(root.versions_ref, store->versions.root, MOJO_REF_BYTES);
-		memcpy(root.space_ref, store->dead.root, MOJO_REF_BYTES);
-		root.written_ns = mojo_now(store);
-		root.files = store->files;
-		root.directories = store->directories;
-		root.frozen_versions = store->frozen;
-		/* A process that ended in the middle of a checkpoint may have left the newest root in the host's memory
-		 * only, or its flush may have failed. Two roots on their way to the disk at once could both be lost. */
-		if (!store->root_secured)
-			err = mojo_root_write(store, &store->root, store->root_slot);
-		store->root_secured = !err;
-		if (!err)
-			err = mojo_root_write(store, &root, store->root_slot ^ 1);
-	}
-	if (err) {
-		mojo_block_set_free(&settled);
-		return mojo_poison(store, err, "taking a checkpoint");
-	}
-	store->root = root;
+	if (err)
+		return err;
+	root.durable_sequence = log->sequence - 1; /* once it is written */
+	root.flags = store->mark_pending ? MOJO_ROOT_MARK_PENDING : 0;
+	root.active_version = store->active;
+	root.next_bucket = store->next_bucket;
+	memcpy(root.main_ref, store->main.root, MOJO_REF_BYTES);
+	memcpy(root.versions_ref, store->versions.root, MOJO_REF_BYTES);
+	memcpy(root.space_ref, store->dead.root, MOJO_REF_BYTES);
+	root.written_ns = mojo_now(store);
+	root.files = store->files;
+	root.directories = store->directories;
+	root.frozen_versions = store->frozen;
+	*ret_root = root;
+	return 0;
+}
+
+/* [unlocks] Step 2: the index is on stable storage, and then the root that leads to it. */
+static int turn_root(struct mojo_store *store, const struct mojo_root *root, uint64_t groups)
+{
+	int err = groups ? mojo_log_flush(&store->log) : 0;
+	if (err)
+		return err;
+	pthread_mutex_unlock(&store->mu);
+	/* The space tree forgets chunks that were removed: a file that came back would be in no account. */
+	err = mojo_chunks_settle_names(&store->chunks);
+	/* A process that ended in the middle of a checkpoint may have left the newest root in the host's memory
+	 * only, or its flush may have failed. Two roots on their way to the disk at once could both be lost. */
+	if (!err && !store->root_secured)
+		err = mojo_root_write(store, &store->root, store->root_slot);
+	store->root_secured = !err;
+	if (!err)
+		err = mojo_root_write(store, root, store->root_slot ^ 1);
+	pthread_mutex_lock(&store->mu);
+	if (!err)
+		err = store->log.failed;
+	if (err)
+		return err;
+	store->root = *root;
 	store->root_slot ^= 1;
-	log->bytes_since_root = 0;
-	store->checkpoints++;
-	store->checkpoint_ns = mojo_now(store);
-	err = mojo_space_reclaim(&store->space, &settled);
-	return err ? mojo_poison(store, err, "giving back dead space") : 0;
+	return 0;
+}
+
+/* [unlocks] Step 3. */
+static int give_back(struct mojo_store *store)
+{
+	int err = mojo_space_reclaim_begin(&store->space);
+	if (err)
+		return err;
+	pthread_mutex_unlock(&store->mu);
+	mojo_space_reclaim_punch(&store->space);
+	pthread_mutex_lock(&store->mu);
+	return mojo_space_reclaim_end(&store->space);
 }
 
 uint64_t mojo_checkpoint_blocks(const struct mojo_store *store)
@@ -205,31 +219,65 @@ bool mojo_checkpoint_due(const struct mojo_store *store, unsigned factor)
 	       store->blobs.dirty_bytes >= store->config.cache_bytes / 2 * factor;
 }
 
-int mojo_checkpoint_locked(struct mojo_store *store)
+static void calm_down(struct mojo_store *store)
 {
+	store->quiet = false;
+	pthread_cond_broadcast(&store->calm);
+}
+
+/* [unlocks] @hold: no change comes in until the caller lets go of the lock. */
+static int take(struct mojo_store *store, bool hold)
+{
+	struct mojo_log *log = &store->log;
 	if (store->config.read_only)
 		return -EROFS;
-	while (store->quiet)
-		pthread_cond_wait(&store->calm, &store->mu);
-	store->quiet = true;
+	mojo_checkpoint_wait(store);
+	store->taking = store->quiet = true;
 	int err;
 	do {
-		err = mojo_log_sync(&store->log);
-		mojo_log_wait(&store->log);
-	} while (!err && !mojo_log_is_empty(&store->log));
+		err = mojo_log_sync(log);
+		mojo_log_wait(log);
+	} while (!err && !mojo_log_is_empty(log));
 	if (!err)
-		err = store->log.failed;
+		err = log->failed;
 	/* In the middle there is no way back. */
 	if (!err) {
-		err = mojo_log_secure(&store->log, mojo_checkpoint_blocks(store));
+		err = mojo_log_secure(log, mojo_checkpoint_blocks(store));
 		if (err && err != -ENOSPC)
 			mojo_poison(store, err, "making room for a checkpoint");
 	}
-	if (!err)
-		err = take(store);
-	store->quiet = false;
-	pthread_cond_broadcast(&store->calm);
+	if (!err) {
+		struct mojo_root root;
+		uint64_t bytes = log->bytes_since_root, groups = 0;
+		err = write_index(store, &root, &groups);
+		if (!hold)
+			calm_down(store);
+		if (!err)
+			err = turn_root(store, &root, groups);
+		if (!err) {
+			log->bytes_since_root -= bytes;
+			store->checkpoints++;
+			store->checkpoint_ns = mojo_now(store);
+			pthread_cond_broadcast(&store->calm); /* who thought the log too long may go on */
+			err = give_back(store);
+		}
+		if (err)
+			mojo_poison(store, err, "taking a checkpoint");
+	}
+	store->taking = false;
+	calm_down(store);
 	return err;
+}
+
+void mojo_checkpoint_wait(struct mojo_store *store)
+{
+	while (store->taking)
+		pthread_cond_wait(&store->calm, &store->mu);
+}
+
+int mojo_checkpoint_locked(struct mojo_store *store)
+{
+	return take(store, false);
 }
 
 int mojo_checkpoint(struct mojo_store *store)
@@ -355,7 +403,7 @@ static int mark_chunk(void *arg, const char *name)
 
 int mojo_mark_locked(struct mojo_store *store)
 {
-	int err = mojo_checkpoint_locked(store); /* no dirty blob is left, and the lock stays ours from here */
+	int err = take(store, true); /* no dirty blob is left, and the lock stays ours from here */
 	struct mark m = { .store = store };
 	if (!err)
 		err = mojo_log_is_empty(&store->log) && !store->log.busy ? 0 : -EAGAIN;

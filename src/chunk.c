@@ -238,16 +238,17 @@ int mojo_chunks_punch(struct mojo_chunks *chunks, uint64_t address, uint32_t blo
 
 /* ---- files coming and going ----------------------------------------------------------------- */
 
+/* What others remove, or flush, meanwhile is their affair. */
 static int flush_names(struct mojo_chunks *chunks)
 {
 	pthread_mutex_lock(&chunks->mu);
-	bool removed = chunks->removed;
-	chunks->removed = false; /* what is removed from here on is for the next one */
+	uint64_t removals = chunks->removals;
 	pthread_mutex_unlock(&chunks->mu);
 	int err = chunks->io->ops->flush_dir(chunks->io, MOJO_CHUNK_DIR);
-	if (err && removed) {
+	if (!err) {
 		pthread_mutex_lock(&chunks->mu);
-		chunks->removed = true;
+		if (removals > chunks->removals_kept)
+			chunks->removals_kept = removals;
 		pthread_mutex_unlock(&chunks->mu);
 	}
 	return err;
@@ -285,7 +286,7 @@ int mojo_chunks_remove(struct mojo_chunks *chunks, uint32_t number)
 	int err = chunks->io->ops->unlink(chunks->io, path);
 	if (!err) {
 		pthread_mutex_lock(&chunks->mu);
-		chunks->removed = true;
+		chunks->removals++;
 		pthread_mutex_unlock(&chunks->mu);
 	}
 	return err == -ENOENT ? 0 : err;
@@ -294,9 +295,9 @@ int mojo_chunks_remove(struct mojo_chunks *chunks, uint32_t number)
 int mojo_chunks_settle_names(struct mojo_chunks *chunks)
 {
 	pthread_mutex_lock(&chunks->mu);
-	bool removed = chunks->removed;
+	bool kept = chunks->removals_kept == chunks->removals;
 	pthread_mutex_unlock(&chunks->mu);
-	return removed ? flush_names(chunks) : 0;
+	return kept ? 0 : flush_names(chunks);
 }
 
 int mojo_chunks_exists(struct mojo_chunks *chunks, uint32_t number)

@@ -32,7 +32,8 @@ struct mojo_chunks {
 	bool read_only;
 	pthread_mutex_t mu;
 	uint64_t clock;
-	bool removed; /* guarded by mu: a file was removed, and a loss of power may bring it back */
+	/* Guarded by mu. Files that were removed; a loss of power may bring back those behind the first removals_kept. */
+	uint64_t removals, removals_kept;
 	struct mojo_chunk_file files[MOJO_CHUNK_FILES];
 };
 

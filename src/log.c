@@ -680,6 +680,27 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 	return err;
 }
 
+int mojo_log_flush(struct mojo_log *log)
+{
+	uint64_t sequence = log->sequence - 1;
+	uint32_t chunk = log->chunk;
+	assert(!log->busy);
+	log->busy = true;
+	log->unflushed = false;
+	pthread_mutex_unlock(log->mu);
+	int err = mojo_chunks_flush(log->chunks, chunk);
+	pthread_mutex_lock(log->mu);
+	log->busy = false;
+	if (err) {
+		mojo_log_fail(log, err, "flushing the log");
+	} else {
+		log->durable_sequence = sequence;
+		log->flushes++;
+	}
+	pthread_cond_broadcast(&log->idle);
+	return err;
+}
+
 void mojo_log_wait(struct mojo_log *log)
 {
 	while (log->busy || log->preparing)

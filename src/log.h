@@ -188,6 +188,9 @@ void mojo_log_wait(struct mojo_log *log);
  * the next chunk if need be. Used by checkpoints, which write their groups themselves and hold the lock.
  */
 int mojo_log_reserve(struct mojo_log *log, uint32_t blocks, uint64_t *ret_address);
+/* mojo_log_flush - [unlocks] with nothing in flight: groups that the caller wrote, the last of which ends a batch, are
+ * durable on return of 0. Nothing else is written meanwhile; the open batch may fill. */
+int mojo_log_flush(struct mojo_log *log);
 /* mojo_log_secure - disk space for @blocks at the tail is there, however they are divided into groups. -ENOSPC. */
 int mojo_log_secure(struct mojo_log *log, uint64_t blocks);
 /* mojo_log_fail - refuse everything from now on. Returns @error. */

@@ -187,10 +187,21 @@ void mojo_space_map_init(struct mojo_space_map *space, struct mojo_tree *tree, s
 		chunks->chunk_blocks < MOJO_SPACE_GROUP_BLOCKS ? chunks->chunk_blocks : MOJO_SPACE_GROUP_BLOCKS;
 }
 
+static void free_returning(struct mojo_space_map *space)
+{
+	free(space->returning);
+	free(space->leaving);
+	space->returning = NULL;
+	space->leaving = NULL;
+	space->returning_count = space->leaving_count = 0;
+}
+
 void mojo_space_map_free(struct mojo_space_map *space)
 {
 	mojo_block_set_free(&space->fresh);
+	mojo_block_set_free(&space->settled);
 	mojo_block_set_free(&space->waiting);
+	free_returning(space);
 }
 
 int mojo_space_load(struct mojo_space_map *space)
@@ -240,7 +251,8 @@ void mojo_space_kill(struct mojo_space_map *space, uint64_t address, uint64_t co
 
 uint64_t mojo_space_unreturned(const struct mojo_space_map *space)
 {
-	return mojo_block_set_count(&space->fresh) + mojo_block_set_count(&space->waiting);
+	return mojo_block_set_count(&space->fresh) + mojo_block_set_count(&space->settled) +
+	       mojo_block_set_count(&space->waiting);
 }
 
 /* One group of fresh deaths goes into the tree. */
@@ -274,9 +286,8 @@ static int settle_group(struct mojo_space_map *space, const struct mojo_block_gr
 	return err;
 }
 
-int mojo_space_settle(struct mojo_space_map *space, struct mojo_block_set *ret_settled)
+int mojo_space_settle(struct mojo_space_map *space)
 {
-	struct mojo_block_set settled = { 0 };
 	uint8_t key[MOJO_KEY_BYTES_MAX];
 	int err = 0;
 	for (; space->taken_count && !err; space->taken_count -= !err)
@@ -292,23 +303,18 @@ int mojo_space_settle(struct mojo_space_map *space, struct mojo_block_set *ret_s
 			err = settle_group(space, g);
 			struct mojo_block_group *kept;
 			if (!err)
-				err = get_group(&settled, g->group, &kept);
+				err = get_group(&space->settled, g->group, &kept);
 			for (size_t b = 0; b < MOJO_SPACE_BITMAP_BYTES && !err; b++)
 				kept->bits[b] |= g->bits[b];
 		}
 		mojo_block_set_free(&work);
 	}
-	if (err) {
-		mojo_block_set_free(&settled);
-		return err;
-	}
-	*ret_settled = settled;
-	return 0;
+	return err;
 }
 
 /* ---- giving back ---------------------------------------------------------------------------- */
 
-/* All cells of a chunk go; its file becomes a spare or goes, too. */
+/* All cells of a chunk go; its file becomes a spare, or is to go, too. */
 static int retire_chunk(struct mojo_space_map *space, uint32_t chunk)
 {
 	uint8_t key[MOJO_KEY_BYTES_MAX];
@@ -328,39 +334,111 @@ static int retire_chunk(struct mojo_space_map *space, uint32_t chunk)
 		space->spares[space->spare_count++] = chunk;
 		return mojo_tree_put(space->tree, key, chunk_key(key, MOJO_SPACE_SPARE, chunk), key, 0);
 	}
-	mojo_chunks_remove(space->chunks, chunk);
+	space->leaving[space->leaving_count++] = chunk;
 	return 0;
 }
 
-/* Punches the blocks of @g that are dead and not punched yet. */
-static int punch_group(struct mojo_space_map *space, const struct mojo_block_group *g)
+static int compare_groups(const void *a, const void *b)
+{
+	uint64_t x = ((const struct mojo_block_group *)a)->group, y = ((const struct mojo_block_group *)b)->group;
+	return x < y ? -1 : x > y;
+}
+
+/* Of the blocks of @g those stay that are dead and not punched yet. Returns how many. */
+static int keep_unpunched(const struct mojo_space_map *space, struct mojo_block_group *g, uint32_t *ret_count)
 {
 	struct group_value value;
 	int err = get_group_value(space, g->group, &value);
+	uint32_t count = 0;
+	for (size_t b = 0; b < MOJO_SPACE_BITMAP_BYTES && !err; b++) {
+		g->bits[b] &= value.dead[b] & (uint8_t)~value.punched[b];
+		count += (unsigned)__builtin_popcount(g->bits[b]);
+	}
+	*ret_count = count;
+	return err;
+}
+
+/* The @count groups at @g are all that wait in one chunk. *ret_whole: with them it would be dead altogether. */
+static int choose(struct mojo_space_map *space, struct mojo_block_group *g, size_t count, bool *ret_whole)
+{
+	uint32_t chunk = chunk_of_group(space, g->group), sum = 0;
+	int err = 0;
+	for (size_t i = 0; i < count && !err; i++) {
+		uint32_t blocks;
+		err = keep_unpunched(space, &g[i], &blocks);
+		sum += blocks;
+	}
+	struct chunk_value summary;
+	if (!err)
+		err = get_chunk_value(space, chunk, &summary);
 	if (err)
 		return err;
+	uint32_t all = space->chunks->chunk_blocks;
+	*ret_whole = summary.dead >= all && summary.punched + sum >= all;
+	return *ret_whole ? retire_chunk(space, chunk) : 0;
+}
+
+int mojo_space_reclaim_begin(struct mojo_space_map *space)
+{
+	struct mojo_block_group *groups = space->waiting.groups;
+	size_t count = 0;
+	assert(!space->returning && !space->leaving);
+	space->reclaim_count++;
+	for (size_t i = 0; i < space->waiting.capacity; i++)
+		if (groups[i].used)
+			groups[count++] = groups[i];
+	if (count)
+		qsort(groups, count, sizeof(*groups), compare_groups);
+	space->returning = groups;
+	space->waiting = space->settled;
+	space->settled = (struct mojo_block_set){ 0 };
+	space->leaving = calloc(count + 1, sizeof(*space->leaving));
+	int err = space->leaving ? 0 : -ENOMEM;
+	for (size_t i = 0, n; i < count && !err; i += n) {
+		bool whole = false;
+		for (n = 1; i + n < count; n++)
+			if (chunk_of_group(space, groups[i + n].group) != chunk_of_group(space, groups[i].group))
+				break;
+		err = choose(space, &groups[i], n, &whole);
+		for (size_t k = i; k < i + n && !whole; k++)
+			groups[space->returning_count++] = groups[k];
+	}
+	return err;
+}
+
+/* Of @g those bits stay that could be punched. */
+static void punch_group(struct mojo_space_map *space, struct mojo_block_group *g)
+{
 	uint64_t base = g->group * space->group_blocks;
+	for (uint32_t i = 0, end; i < space->group_blocks; i = end + 1) {
+		for (end = i; end < space->group_blocks && bit(g->bits, end);)
+			end++;
+		int err = end > i ? mojo_chunks_punch(space->chunks, base + i, end - i) : 0;
+		for (uint32_t k = i; k < end && err && err != -ENOENT && err != -EOPNOTSUPP; k++)
+			g->bits[k / 8] &= (uint8_t) ~(1u << (k % 8)); /* stays pending */
+	}
+}
+
+void mojo_space_reclaim_punch(struct mojo_space_map *space)
+{
+	for (size_t i = 0; i < space->leaving_count; i++)
+		mojo_chunks_remove(space->chunks, space->leaving[i]);
+	for (size_t i = 0; i < space->returning_count; i++)
+		punch_group(space, &space->returning[i]);
+}
+
+static int account(struct mojo_space_map *space, const struct mojo_block_group *g)
+{
+	struct group_value value;
 	uint32_t punched = 0;
 	bool left = false;
-	for (uint32_t i = 0; i < space->group_blocks;) {
-		uint32_t end = i;
-		while (end < space->group_blocks && bit(g->bits, end) && bit(value.dead, end) &&
-		       !bit(value.punched, end))
-			end++;
-		if (end == i) {
-			left |= bit(value.dead, i) && !bit(value.punched, i);
-			i++;
-			continue;
-		}
-		int failed = mojo_chunks_punch(space->chunks, base + i, end - i);
-		if (failed && failed != -ENOENT && failed != -EOPNOTSUPP) {
-			left = true; /* stays pending: tried again after the next opening */
-		} else {
-			for (uint32_t k = i; k < end; k++)
-				set_bit(value.punched, k);
-			punched += end - i;
-		}
-		i = end;
+	int err = get_group_value(space, g->group, &value);
+	if (err)
+		return err;
+	for (size_t b = 0; b < MOJO_SPACE_BITMAP_BYTES; b++) {
+		punched += (unsigned)__builtin_popcount(g->bits[b]);
+		value.punched[b] |= g->bits[b];
+		left |= value.dead[b] != value.punched[b];
 	}
 	if (!punched)
 		return 0;
@@ -379,59 +457,12 @@ static int punch_group(struct mojo_space_map *space, const struct mojo_block_gro
 	return err;
 }
 
-static int compare_numbers(const void *a, const void *b)
+int mojo_space_reclaim_end(struct mojo_space_map *space)
 {
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-	return x < y ? -1 : x > y;
-}
-
-/* Would chunk @chunk be dead altogether once what waits in it is given back? */
-static int wholly_dead(struct mojo_space_map *space, uint32_t chunk, bool *ret_whole)
-{
-	struct chunk_value summary;
-	int err = get_chunk_value(space, chunk, &summary);
-	if (err)
-		return err;
-	*ret_whole = false;
-	if (summary.dead < space->chunks->chunk_blocks)
-		return 0;
-	uint64_t first = (uint64_t)chunk * space->chunks->chunk_blocks, waiting = 0;
-	for (uint32_t i = 0; i < space->chunks->chunk_blocks; i++)
-		waiting += mojo_block_set_has(&space->waiting, space->group_blocks, first + i);
-	*ret_whole = summary.punched + waiting >= space->chunks->chunk_blocks;
-	return 0;
-}
-
-int mojo_space_reclaim(struct mojo_space_map *space, struct mojo_block_set *settled)
-{
-	space->reclaim_count++;
-	size_t count = 0;
 	int err = 0;
-	uint64_t *order = calloc(space->waiting.count + 1, sizeof(*order));
-	if (!order) {
-		err = -ENOMEM;
-		goto out;
-	}
-	for (size_t i = 0; i < space->waiting.capacity; i++)
-		if (space->waiting.groups[i].used)
-			order[count++] = space->waiting.groups[i].group;
-	qsort(order, count, sizeof(*order), compare_numbers);
-
-	for (size_t i = 0; i < count && !err;) {
-		uint32_t chunk = chunk_of_group(space, order[i]);
-		bool whole = false;
-		err = wholly_dead(space, chunk, &whole);
-		if (!err && whole)
-			err = retire_chunk(space, chunk);
-		for (; i < count && chunk_of_group(space, order[i]) == chunk; i++)
-			if (!err && !whole)
-				err = punch_group(space, &space->waiting.groups[place_of(&space->waiting, order[i])]);
-	}
-out:
-	free(order);
-	mojo_block_set_free(&space->waiting);
-	space->waiting = *settled;
-	*settled = (struct mojo_block_set){ 0 };
+	for (size_t i = 0; i < space->returning_count && !err; i++)
+		err = account(space, &space->returning[i]);
+	free_returning(space);
 	return err;
 }
 

@@ -10,6 +10,9 @@
  *      died before it                  `waiting`  written into the space tree with that root
  *      died before the root before it  punched after the next root is on stable storage
  *
+ * A checkpoint moves them on: fresh -> `settled` -> waiting -> `returning` -> punched. Settled is what its own root is
+ * the first to call dead; returning is what is being punched just now.
+ *
  * Blocks in use are not recorded anywhere: what the space tree does not call dead is in use, or is not
  * written yet. A chunk whose blocks are all dead is not punched but kept as a spare, to become the next
  * chunk under a new number, or removed.
@@ -17,7 +20,7 @@
  * Leaks are possible (a crash between two steps, a dropped version) and harmless: marking, from the kept
  * versions, finds them (see mark in version.h).
  *
- * Thread safety: none; the store's lock is held.
+ * Thread safety: none; the store's lock is held, but for mojo_space_reclaim_punch().
  */
 #ifndef MOJO_SPACE_H
 #define MOJO_SPACE_H
@@ -44,7 +47,12 @@ struct mojo_space_map {
 	struct mojo_tree *tree;     /* borrowed: the space tree */
 	struct mojo_chunks *chunks; /* borrowed */
 	uint32_t group_blocks;
-	struct mojo_block_set fresh, waiting;
+	struct mojo_block_set fresh, settled, waiting;
+	/* From mojo_space_reclaim_begin() to _end() its caller's alone, whoever has the lock. */
+	struct mojo_block_group *returning; /* owned; in order; of each group what is to be punched, then what was */
+	size_t returning_count;
+	uint32_t *leaving; /* owned; chunks to be removed */
+	size_t leaving_count;
 	uint32_t spares[MOJO_SPACE_SPARES];
 	unsigned spare_count;
 	uint32_t taken[2 * MOJO_SPACE_SPARES]; /* spares that became chunks again; the tree still calls them spare */
@@ -64,12 +72,18 @@ int mojo_space_load(struct mojo_space_map *space);
 void mojo_space_kill(struct mojo_space_map *space, uint64_t address, uint64_t count);
 
 /* mojo_space_settle - before a root is taken: write all fresh deaths into the space tree, those that this
- * itself causes included. They become `ret_settled` (owned by the caller). */
-int mojo_space_settle(struct mojo_space_map *space, struct mojo_block_set *ret_settled);
+ * itself causes included. They are settled then. */
+int mojo_space_settle(struct mojo_space_map *space);
 
-/* mojo_space_reclaim - after that root is on stable storage: punch what waited, then let @settled wait.
- * Takes @settled over. Errors of the host while punching are not fatal: the blocks wait for another turn. */
-int mojo_space_reclaim(struct mojo_space_map *space, struct mojo_block_set *settled);
+/*
+ * After that root is on stable storage, in three steps, of which the second takes long and needs no lock:
+ * _begin - choose what is punched and which chunks are spare or go, of what waited; what was settled waits now.
+ * _punch - do it. Any thread, but one at a time. The host's errors are not fatal: such blocks wait for the next opening.
+ * _end - tell the space tree. Nothing may have been settled since _begin.
+ */
+int mojo_space_reclaim_begin(struct mojo_space_map *space);
+void mojo_space_reclaim_punch(struct mojo_space_map *space);
+int mojo_space_reclaim_end(struct mojo_space_map *space);
 
 /* mojo_space_take_spare - number of a chunk to recycle, or -1. The caller renames it. Does not touch the tree,
  * which may be on its way to the disk. */

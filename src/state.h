@@ -42,7 +42,8 @@ struct mojo_store {
 	bool mark_pending; /* a dropped version's blocks are still to be found */
 	int64_t mark_since_ns;
 	bool mark_failed; /* until the store is opened anew */
-	bool quiet;       /* a checkpoint is being taken: changes wait for calm */
+	bool taking;      /* a checkpoint is being taken; one at a time */
+	bool quiet;       /* while it has the state to itself: changes wait for calm */
 	pthread_cond_t calm;
 	int64_t checkpoint_ns; /* when the last one was taken */
 

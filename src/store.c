@@ -204,9 +204,13 @@ int mojo_begin(struct mojo_store *store, uint32_t pages, bool frees)
 			/* The disk is full. What is dead comes back after two checkpoints. */
 			bool hope = (store->mark_pending && !store->mark_failed) ||
 				    mojo_space_unreturned(&store->space) * mojo_page_size(store) >= RETRY_DEAD_BYTES;
-			if (err && (!hope || tries++ == 3))
+			if (err && !store->taking && (!hope || tries++ == 3))
 				return err;
 			late = err;
+		}
+		if (late && store->taking) { /* who is at it already may be all that is needed */
+			pthread_cond_wait(&store->calm, &store->mu);
+			continue;
 		}
 		if (late) {
 			int err = tries && store->mark_pending && !store->mark_failed ? mojo_mark_locked(store)
@@ -542,14 +546,17 @@ int mojo_close(struct mojo_store *store)
 		if (marked)
 			err = mojo_mark_locked(store);
 		/* What marking found is in memory only, and the root still asks for it. */
-		if (!err && (marked || store->log.bytes_since_root || !mojo_log_is_empty(&store->log))) {
+		bool due = !err && (marked || store->log.bytes_since_root || !mojo_log_is_empty(&store->log));
+		if (due)
 			err = mojo_checkpoint_locked(store);
-			/* What died since the one before comes back with the next: it may be long until there is one. */
-			if (!err && mojo_space_unreturned(&store->space) * mojo_page_size(store) >= CLOSE_DEAD_BYTES)
-				err = mojo_checkpoint_locked(store);
-			if (!err)
-				mojo_log_trim(&store->log);
-		}
+		/* What died since the one before comes back with the next: it may be long until there is one. */
+		if (due && !err && mojo_space_unreturned(&store->space) * mojo_page_size(store) >= CLOSE_DEAD_BYTES)
+			err = mojo_checkpoint_locked(store);
+		mojo_checkpoint_wait(store);
+		if (!err && store->log.failed)
+			err = -EIO;
+		if (due && !err)
+			mojo_log_trim(&store->log);
 		pthread_mutex_unlock(&store->mu);
 		if (store->lock_file)
 			store->io->ops->truncate(store->lock_file, 0); /* the name in it was ours */

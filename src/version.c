@@ -143,6 +143,19 @@ static int freeze(void *arg)
 	return mojo_apply_commit(f->store, &f->commit, f->unpublished);
 }
 
+/* [unlocks] mojo_begin() for a group with a closing record: nothing is in flight, no checkpoint wants quiet, and from here
+ * to the record the lock stays ours. */
+static int begin_closing(struct mojo_store *store, bool frees)
+{
+	int err;
+	do {
+		err = mojo_begin(store, 0, frees);
+		if (!err)
+			mojo_log_wait(&store->log);
+	} while (!err && store->quiet);
+	return err;
+}
+
 /* As mojo_freeze(), or, unless @unpublished, as mojo_commit(). */
 static int freeze_active(struct mojo_store *store, const char *message, size_t length, mojo_freeze_fn *check, void *arg,
 			 bool unpublished, uint32_t *ret_version)
@@ -153,9 +166,7 @@ static int freeze_active(struct mojo_store *store, const char *message, size_t l
 		return -EINVAL;
 	uint8_t payload[MOJO_COMMIT_FIXED_BYTES + MOJO_MESSAGE_MAX];
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 0, false);
-	if (!err)
-		mojo_log_wait(&store->log); /* from here to the freeze the lock stays ours */
+	int err = begin_closing(store, false);
 	if (!err && store->unpublished)
 		err = -EAGAIN;
 	if (!err && store->active >= MOJO_VERSION_MAX - 1)
@@ -260,9 +271,7 @@ int mojo_publish(struct mojo_store *store, uint32_t version)
 {
 	uint8_t payload[4];
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 0, true);
-	if (!err)
-		mojo_log_wait(&store->log);
+	int err = begin_closing(store, true);
 	if (!err && (!version || version != store->unpublished))
 		err = -ENOENT;
 	if (!err) {

@@ -79,16 +79,23 @@ static void kill_blocks(struct world *world, uint32_t address, uint32_t count)
 			world->died[i] = 1 + world->checkpoints;
 }
 
+static int reclaim(struct mojo_space_map *space)
+{
+	int err = mojo_space_reclaim_begin(space);
+	if (!err)
+		mojo_space_reclaim_punch(space);
+	return err ? err : mojo_space_reclaim_end(space);
+}
+
 /* The three steps of a checkpoint that concern space. */
 static void checkpoint(struct world *world)
 {
-	struct mojo_block_set settled;
-	assert_ok(mojo_space_settle(&world->space, &settled));
+	assert_ok(mojo_space_settle(&world->space));
 	assert_int_equal(world->space.fresh.count, 0);
 	shelf_write_out(&world->shelf, world->tree.root);
 	memcpy(world->root, world->tree.root, MOJO_REF_BYTES);
 	world->checkpoints++;
-	assert_ok(mojo_space_reclaim(&world->space, &settled));
+	assert_ok(reclaim(&world->space));
 }
 
 /* The process dies. What died since the last checkpoint is told again by the log. */
@@ -284,13 +291,12 @@ static void test_what_cannot_be_punched_waits_for_the_next_opening(void **state)
 	(void)state;
 	kill_blocks(world, 10, 5);
 	checkpoint(world);
-	struct mojo_block_set settled;
-	assert_ok(mojo_space_settle(&world->space, &settled));
+	assert_ok(mojo_space_settle(&world->space));
 	shelf_write_out(&world->shelf, world->tree.root);
 	memcpy(world->root, world->tree.root, MOJO_REF_BYTES);
 	world->checkpoints++;
 	mojo_io_memory_fail(world->shelf.io, 0, -EIO, true);
-	assert_ok(mojo_space_reclaim(&world->space, &settled)); /* no reason to stop working */
+	assert_ok(reclaim(&world->space)); /* no reason to stop working */
 	mojo_io_memory_fail(world->shelf.io, 0, 0, false);
 	assert_int_equal(look(world, 10), ONES);
 	checkpoint(world);
@@ -322,15 +328,14 @@ static void test_a_chunk_smaller_than_a_group_of_blocks(void **state)
 	shelf_init(&shelf, 65536, MOJO_PPS_MIN, ROOMY);
 	struct mojo_tree tree = { .blobs = &shelf.blobs, .kind = MOJO_TREE_SPACE, .version = 1 };
 	struct mojo_space_map space;
-	struct mojo_block_set settled;
 	mojo_space_map_init(&space, &tree, &shelf.chunks);
 	assert_int_equal(space.group_blocks, 64);
 	mojo_space_kill(&space, 64, 64);
 	mojo_space_kill(&space, 130, 1);
-	assert_ok(mojo_space_settle(&space, &settled));
-	assert_ok(mojo_space_reclaim(&space, &settled));
-	assert_ok(mojo_space_settle(&space, &settled));
-	assert_ok(mojo_space_reclaim(&space, &settled));
+	assert_ok(mojo_space_settle(&space));
+	assert_ok(reclaim(&space));
+	assert_ok(mojo_space_settle(&space));
+	assert_ok(reclaim(&space));
 	assert_int_equal(mojo_space_take_spare(&space), 1);
 	assert_int_equal(mojo_space_take_spare(&space), -1);
 	mojo_space_map_free(&space);
