@@ -418,6 +418,184 @@ static void test_two_roots_are_never_on_their_way_at_once(void **state)
 	bench_assert(bench, MOJO_ACTIVE, file, 0, 100, 1);
 }
 
+/* ---- what goes on meanwhile ------------------------------------------------------------------ */
+
+/* Where a checkpoint has the disk do something, this makes changes, in the same thread: it could not if the lock were
+ * held. */
+static struct {
+	const struct mojo_io_ops *ops; /* of the bench's io */
+	struct bench *bench;
+	struct mojo_store *store;
+	uint32_t file;
+	uint64_t pages;  /* written to it so far */
+	uint64_t synced; /* as many are on stable storage */
+	bool inside;
+	unsigned flushes, roots, punches, removals; /* during which changes were made */
+	unsigned shut;                              /* times that the lock was held, or changes had to wait */
+	struct dice dice;
+} meanwhile;
+
+static void change_meanwhile(unsigned *ret_count)
+{
+	struct bench *bench = meanwhile.bench;
+	if (meanwhile.inside || (*ret_count > 4 && dice_below(&meanwhile.dice, 16)))
+		return;
+	if (pthread_mutex_trylock(&meanwhile.store->mu) != 0) {
+		meanwhile.shut++;
+		return;
+	}
+	bool quiet = meanwhile.store->quiet, busy = meanwhile.store->log.busy;
+	pthread_mutex_unlock(&meanwhile.store->mu);
+	if (quiet || !meanwhile.store->taking) {
+		meanwhile.shut += quiet;
+		return;
+	}
+	meanwhile.inside = true;
+	(*ret_count)++;
+	for (int i = 0; i < 3; i++, meanwhile.pages++)
+		bench_put(bench, meanwhile.file, meanwhile.pages * BENCH_PAGE, BENCH_PAGE, meanwhile.pages);
+	if (!busy) { /* else the checkpoint's own flush would have to end first, and it waits for us */
+		struct mojo_io *torn;
+		bench_put(bench, bench_lookup(bench, MOJO_ACTIVE, "f"), 0, 1 << 20, meanwhile.pages);
+		bench_sync(bench);
+		meanwhile.synced = meanwhile.pages;
+		bench_put(bench, meanwhile.file, meanwhile.pages * BENCH_PAGE, BENCH_PAGE, meanwhile.pages);
+		meanwhile.pages++;
+		if (meanwhile.pages % 3 == 0)
+			bench_commit(bench, "meanwhile");
+		/* The power fails right now. */
+		assert_ok(mojo_io_memory_clone_torn(bench->io, dice_next(&meanwhile.dice), &torn));
+		struct mojo_store *store;
+		struct mojo_attr attr;
+		uint8_t page[BENCH_PAGE], wanted[BENCH_PAGE];
+		torn->ops = meanwhile.ops;
+		assert_ok(mojo_open(torn, &bench->config, &store));
+		assert_ok(mojo_resolve(store, MOJO_ACTIVE, "meanwhile", &attr));
+		assert_true(attr.size >= meanwhile.synced * BENCH_PAGE);
+		for (uint64_t i = 0; i < attr.size / BENCH_PAGE; i++) {
+			size_t got;
+			assert_ok(mojo_read(store, MOJO_ACTIVE, attr.bucket, i * BENCH_PAGE, page, BENCH_PAGE, &got));
+			bench_fill(wanted, BENCH_PAGE, i);
+			assert_memory_equal(page, wanted, BENCH_PAGE);
+		}
+		struct mojo_check_result result;
+		assert_ok(mojo_close(store));
+		assert_ok(mojo_check(torn, NULL, &result));
+		assert_int_equal(result.errors + result.warnings, 0);
+		mojo_io_free(torn);
+	}
+	meanwhile.inside = false;
+}
+
+static int flush_meanwhile(struct mojo_io_file *file)
+{
+	change_meanwhile(file == meanwhile.store->state_file ? &meanwhile.roots : &meanwhile.flushes);
+	return meanwhile.ops->flush(file);
+}
+
+static int punch_meanwhile(struct mojo_io_file *file, uint64_t offset, uint64_t length)
+{
+	change_meanwhile(&meanwhile.punches);
+	return meanwhile.ops->punch(file, offset, length);
+}
+
+static int unlink_meanwhile(struct mojo_io *io, const char *path)
+{
+	change_meanwhile(&meanwhile.removals);
+	return meanwhile.ops->unlink(io, path);
+}
+
+static void test_changes_go_on_while_it_flushes_and_gives_back(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t file = bench_file(bench, "f");
+	memset(&meanwhile, 0, sizeof(meanwhile));
+	meanwhile.ops = bench->io->ops;
+	meanwhile.bench = bench;
+	meanwhile.file = bench_file(bench, "meanwhile");
+	meanwhile.store = bench->store;
+	meanwhile.dice = dice_new("meanwhile");
+	assert_ok(mojo_io_memory_track(bench->io));
+	bench_sync(bench);
+	struct mojo_io_ops ops = *bench->io->ops;
+	ops.flush = flush_meanwhile;
+	ops.punch = punch_meanwhile;
+	ops.unlink = unlink_meanwhile;
+	for (uint64_t i = 0; i < 12; i++) {
+		for (uint64_t k = 0; k < 8; k++) {
+			bench_put(bench, file, 0, 1 << 20, i);
+			bench_sync(bench);
+		}
+		bench->io->ops = &ops;
+		bench_checkpoint(bench);
+		bench->io->ops = meanwhile.ops;
+	}
+	assert_true(meanwhile.flushes && meanwhile.roots && meanwhile.punches && meanwhile.removals);
+	assert_int_equal(meanwhile.shut, 0);
+	for (uint64_t i = 0; i < meanwhile.pages; i++)
+		bench_assert(bench, MOJO_ACTIVE, meanwhile.file, i * BENCH_PAGE, BENCH_PAGE, i);
+	for (int i = 0; i < 3; i++)
+		bench_checkpoint(bench);
+	bench_assert_accounts(bench, false);
+	bench_crash(bench);
+	bench_open(bench);
+	for (uint64_t i = 0; i < meanwhile.pages; i++)
+		bench_assert(bench, MOJO_ACTIVE, meanwhile.file, i * BENCH_PAGE, BENCH_PAGE, i);
+}
+
+/* Marking wants an index of which all is on disk: nothing may come in between. */
+static void test_changes_wait_for_the_one_before_marking(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t file = bench_file(bench, "f");
+	memset(&meanwhile, 0, sizeof(meanwhile));
+	meanwhile.ops = bench->io->ops;
+	meanwhile.bench = bench;
+	meanwhile.store = bench->store;
+	bench_put(bench, file, 0, 1 << 20, 1);
+	assert_ok(mojo_version_drop(bench->store, bench_commit(bench, "")));
+	struct mojo_io_ops ops = *bench->io->ops;
+	ops.flush = flush_meanwhile;
+	bench->io->ops = &ops;
+	pthread_mutex_lock(&bench->store->mu);
+	assert_ok(mojo_mark_locked(bench->store));
+	pthread_mutex_unlock(&bench->store->mu);
+	bench->io->ops = meanwhile.ops;
+	assert_int_equal(meanwhile.flushes + meanwhile.roots, 0);
+	assert_true(meanwhile.shut > 0);
+	assert_false(bench->store->mark_pending);
+}
+
+/* What is committed, or comes into the log, between the index and its root is not in the root, and not forgotten. */
+static void test_the_log_since_the_root_counts_what_came_meanwhile(void **state)
+{
+	struct bench *bench = *state;
+	bench_file(bench, "f");
+	memset(&meanwhile, 0, sizeof(meanwhile));
+	meanwhile.ops = bench->io->ops;
+	meanwhile.bench = bench;
+	meanwhile.file = bench_file(bench, "meanwhile");
+	meanwhile.store = bench->store;
+	meanwhile.dice = dice_new("meanwhile");
+	assert_ok(mojo_io_memory_track(bench->io));
+	bench_checkpoint(bench);
+	assert_int_equal(bench_info(bench).log_bytes, 0);
+	bench_put(bench, meanwhile.file, 0, BENCH_PAGE, 0);
+	struct mojo_io_ops ops = *bench->io->ops;
+	ops.flush = flush_meanwhile;
+	bench->io->ops = &ops;
+	meanwhile.pages = 1;
+	bench_checkpoint(bench);
+	bench->io->ops = meanwhile.ops;
+	bench_sync(bench);
+	assert_true(meanwhile.roots > 0);
+	uint64_t log_bytes = bench_info(bench).log_bytes;
+	assert_true(log_bytes > (1 << 20));
+	bench_crash(bench);
+	bench_open(bench);
+	assert_int_equal(bench_info(bench).log_bytes, log_bytes); /* which is what a replay goes through */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -436,6 +614,9 @@ int main(void)
 		BENCH_TEST(test_a_spare_may_be_taken_while_the_index_is_written),
 		BENCH_TEST(test_a_removed_chunk_stays_removed_when_the_power_fails),
 		BENCH_TEST(test_two_roots_are_never_on_their_way_at_once),
+		BENCH_TEST(test_changes_go_on_while_it_flushes_and_gives_back),
+		BENCH_TEST(test_changes_wait_for_the_one_before_marking),
+		BENCH_TEST(test_the_log_since_the_root_counts_what_came_meanwhile),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1452,9 +1452,15 @@ static void states_of_long_work(void **state)
 /*
  * Threads that write and sync at once share flushes, while the maintenance thread closes batches and takes
  * checkpoints. Each writes one page after the other to a file of its own, with its number in it, and marks what
- * was acknowledged; one commits. In a state each file is a row of such pages, with all that were acknowledged.
+ * was acknowledged; one commits, and drops some versions; one overwrites its page and takes checkpoints, which go on
+ * beside all this, but for those that find what dropped versions held. In a state each file is a row of such pages,
+ * with all that were acknowledged.
  */
 #define SYNCERS    4u
+#define COMMITTER  SYNCERS
+#define KEEPER     (SYNCERS + 1) /* takes the checkpoints */
+#define WORKERS    (SYNCERS + 2)
+#define DROP_EACH  16u
 #define SYNC_PAGES 120u
 #define MARK_CLASS 1000000u
 
@@ -1474,8 +1480,15 @@ static void *sync_pages(void *arg)
 	assert_non_null(page);
 	for (unsigned i = 0; i < SYNC_PAGES && !s->err; i++) {
 		uint32_t version;
-		if (s->number == SYNCERS) {
+		if (s->number == COMMITTER) {
 			s->err = mojo_commit(run->store, "", 0, &version);
+			if (!s->err && i % DROP_EACH == DROP_EACH - 1)
+				s->err = mojo_version_drop(run->store, version);
+		} else if (s->number == KEEPER) {
+			bench_fill(page, run->page_size, s->number * 1000 + i);
+			s->err = mojo_write(run->store, s->bucket, 0, page, run->page_size);
+			if (!s->err)
+				s->err = mojo_checkpoint(run->store);
 		} else {
 			bench_fill(page, run->page_size, s->number * 1000 + i);
 			s->err = mojo_write(run->store, s->bucket, (uint64_t)i * run->page_size, page, run->page_size);
@@ -1520,10 +1533,24 @@ static void check_threads(struct run *run, struct mojo_io *io, const unsigned *a
 			assert_memory_equal(page, wanted, run->page_size);
 		}
 	}
+	struct mojo_attr kept;
+	size_t got;
+	assert_ok(mojo_resolve(store, MOJO_ACTIVE, "s5", &kept));
+	assert_ok(mojo_read(store, MOJO_ACTIVE, kept.bucket, 0, page, run->page_size, &got));
+	bool found = !acked[KEEPER + 1] && !got;
+	for (unsigned i = acked[KEEPER + 1] ? acked[KEEPER + 1] - 1 : 0; i < SYNC_PAGES && !found; i++) {
+		bench_fill(wanted, run->page_size, KEEPER * 1000 + i);
+		found = got == run->page_size && memcmp(page, wanted, run->page_size) == 0;
+	}
+	assert_true(found);
 	struct mojo_info info;
+	unsigned commits = acked[COMMITTER + 1], versions = commits - commits / DROP_EACH;
 	assert_ok(mojo_info(store, &info));
-	assert_in_range(info.frozen_versions, acked[SYNCERS + 1], acked[SYNCERS + 1] + 1);
+	assert_in_range(info.frozen_versions, versions, versions + 1);
 	assert_ok(mojo_close(store));
+	struct mojo_check_result result;
+	assert_ok(mojo_check(io, NULL, &result));
+	assert_int_equal(result.errors + result.warnings, 0);
 	free(page);
 	free(wanted);
 }
@@ -1537,7 +1564,7 @@ static void threads_that_sync_lose_nothing(void **state)
 	(void)state;
 	for (unsigned r = 0; r < runs; r++) {
 		struct run *run = run_new(r % 2 ? 16384 : 4096, dice_next(&dice), NULL, NULL, 0);
-		struct syncer syncers[SYNCERS + 1];
+		struct syncer syncers[WORKERS];
 		unsigned acked[32] = { 0 };
 		const void *bytes;
 		size_t length;
@@ -1545,7 +1572,7 @@ static void threads_that_sync_lose_nothing(void **state)
 		run->config.no_background = false;
 		run->config.flush_ms = 1;
 		open_run(run);
-		for (unsigned i = 0; i <= SYNCERS; i++) {
+		for (unsigned i = 0; i < WORKERS; i++) {
 			struct mojo_attr attr = { .bucket = 0 };
 			char name[8];
 			snprintf(name, sizeof(name), "s%u", i);
@@ -1555,9 +1582,9 @@ static void threads_that_sync_lose_nothing(void **state)
 		assert_ok(mojo_sync(run->store));
 		assert_ok(mojo_io_record_mark(run->recorder, 0));
 		acked[0] = UINT32_MAX; /* until then there is nothing to look at */
-		for (unsigned i = 0; i <= SYNCERS; i++)
+		for (unsigned i = 0; i < WORKERS; i++)
 			assert_ok(pthread_create(&syncers[i].thread, NULL, sync_pages, &syncers[i]));
-		for (unsigned i = 0; i <= SYNCERS; i++) {
+		for (unsigned i = 0; i < WORKERS; i++) {
 			assert_ok(pthread_join(syncers[i].thread, NULL));
 			assert_ok(syncers[i].err);
 		}
@@ -1568,7 +1595,7 @@ static void threads_that_sync_lose_nothing(void **state)
 		mojo_io_record_bytes(run->recorder, &bytes, &length);
 		struct power *power = power_new(bytes, length, NULL, on_thread_mark, acked);
 		while (power_next(power)) {
-			if (acked[0] || dice_below(&dice, 6))
+			if (acked[0] || dice_below(&dice, 16))
 				continue;
 			for (unsigned i = 0; i < 2; i++) {
 				struct mojo_io *io = power_build_random(power, i ? dice_next(&dice) : 1);
