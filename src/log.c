@@ -4,8 +4,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "checksum.h"
+
+#define GATHER_LEAST_NS 100000 /* what a client takes to come again */
+#define GATHER_MOST_NS  1000000
+#define VAIN_MOST       6u
 
 int mojo_log_init(struct mojo_log *log, pthread_mutex_t *mu, struct mojo_chunks *chunks,
 		  const struct mojo_log_hooks *hooks, const uint8_t *store_id)
@@ -19,7 +24,13 @@ int mojo_log_init(struct mojo_log *log, pthread_mutex_t *mu, struct mojo_chunks 
 	log->chunk_blocks = chunks->chunk_blocks;
 	log->next_chunk = -1;
 	log->batch = 1;
-	pthread_cond_init(&log->idle, NULL);
+	log->gather_least_ns = GATHER_LEAST_NS;
+	log->gather_most_ns = GATHER_MOST_NS;
+	pthread_condattr_t attr;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&log->idle, &attr);
+	pthread_condattr_destroy(&attr);
 	log->record_capacity = MOJO_LOG_RECORD_BYTES_MAX + MOJO_LOG_OPERATION_BYTES;
 	log->records = malloc(log->record_capacity);
 	return log->records ? 0 : -ENOMEM;
@@ -620,6 +631,13 @@ fail:
 	return err;
 }
 
+static int64_t monotonic_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
 /* [unlocks] Writes out what the open batch holds; ends and flushes the batch if @end. */
 static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *closing)
 {
@@ -633,6 +651,8 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 		return mojo_log_fail(log, err, "preparing a group for the log");
 
 	uint64_t batch = log->batch;
+	int64_t began = monotonic_ns();
+	log->gather_ns = 0;
 	log->busy = true;
 	log->unflushed = !end;
 	if (end)
@@ -668,6 +688,8 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 		log->flight_count = 0;
 		if (end) {
 			log->durable_batch = batch;
+			log->expected = log->syncing;
+			log->flush_ns += (monotonic_ns() - began - log->flush_ns) / 8;
 			log->durable_sequence = group.sequence;
 			log->flushes++;
 			log->small =
@@ -739,21 +761,59 @@ int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint
 	return mojo_log_secure(log, blocks + reserve);
 }
 
+/*
+ * Writers that sync again and again would settle into two parties that take turns: while one is flushed the other one
+ * waits, and each flush serves half of them. When a flush ends, all of them are here, flushed or waiting. So the next
+ * batch waits until as many are here again, as long as a flush takes at most. Whoever makes them complete writes the
+ * batch.
+ */
+static bool is_early(struct mojo_log *log)
+{
+	if (log->syncing >= log->expected) {
+		if (log->gather_ns)
+			log->vain = 0;
+		return false;
+	}
+	if (!log->gather_ns && log->resign) {
+		log->resign--;
+		log->expected = 0; /* for this batch */
+		return false;
+	}
+	int64_t now = monotonic_ns();
+	if (!log->gather_ns) {
+		int64_t wait = log->flush_ns > log->gather_least_ns ? log->flush_ns : log->gather_least_ns;
+		log->gather_ns = now + (wait < log->gather_most_ns ? wait : log->gather_most_ns);
+	}
+	if (now < log->gather_ns)
+		return true;
+	log->vain += log->vain < VAIN_MOST;
+	log->resign = 1u << log->vain;
+	return false;
+}
+
+static void wait_for_others(struct mojo_log *log)
+{
+	struct timespec until = { log->gather_ns / 1000000000, log->gather_ns % 1000000000 };
+	pthread_cond_timedwait(&log->idle, log->mu, &until);
+}
+
 int mojo_log_sync(struct mojo_log *log)
 {
 	uint64_t want = mojo_log_is_empty(log) ? log->batch - 1 : log->batch;
-	while (log->durable_batch < want) {
+	int err = 0;
+	log->syncing++;
+	while (!err && log->durable_batch < want) {
 		if (log->failed)
-			return log->failed;
-		if (log->busy || is_in_the_way(log)) {
+			err = log->failed;
+		else if (log->busy || is_in_the_way(log))
 			pthread_cond_wait(&log->idle, log->mu);
-			continue;
-		}
-		int err = emit(log, true, NULL);
-		if (err)
-			return err;
+		else if (is_early(log))
+			wait_for_others(log);
+		else
+			err = emit(log, true, NULL);
 	}
-	return 0;
+	log->syncing--;
+	return err;
 }
 
 int mojo_log_close(struct mojo_log *log, bool end, const struct mojo_log_closing *closing)

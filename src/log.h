@@ -119,6 +119,15 @@ struct mojo_log {
 	struct mojo_log_page **flight;
 	uint32_t flight_count;
 
+	/* Who waits for durability in turns shares flushes better for waiting a little for the others: see is_early(). */
+	uint32_t syncing;  /* threads in mojo_log_sync() */
+	uint32_t expected; /* as many were when the last batch became durable */
+	int64_t gather_ns; /* until when the open batch waits for them; CLOCK_MONOTONIC; 0: it does not */
+	int64_t gather_least_ns, gather_most_ns; /* how long it waits; constant */
+	int64_t flush_ns;                        /* how long writing and flushing a batch takes, on average of late */
+	uint32_t vain;                           /* waits in a row that were for nothing, up to a limit */
+	uint32_t resign;                         /* batches still to come that do not wait, for that */
+
 	int failed; /* 0, or the error after which nothing is written any more */
 	uint64_t bytes_since_root;
 	uint64_t flushes, groups, pages_written;

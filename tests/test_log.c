@@ -766,6 +766,61 @@ static void test_all_who_wait_share_one_flush(void **state)
 	assert_true(mojo_log_is_empty(&world->log));
 }
 
+#define FOR_EVER_NS 600000000000ll
+
+/* Two that sync in turns go out together. */
+static void test_a_batch_waits_for_who_is_expected(void **state)
+{
+	struct world *world = *state;
+	struct syncer first, second;
+	world->log.gather_least_ns = world->log.gather_most_ns = FOR_EVER_NS;
+	close_gate();
+	pthread_mutex_unlock(&world->mu);
+	start_syncer(&first, world, 1);
+	wait_for_one_at_the_gate();
+	start_syncer(&second, world, 2);
+	lock_when_waiting(world, 1);
+	pthread_mutex_unlock(&world->mu);
+	open_gate();
+	assert_ok(pthread_join(first.thread, NULL));
+	pthread_mutex_lock(&world->mu);
+	assert_int_equal(world->log.expected, 2); /* one was flushed, one waited: the next flush is for two */
+	assert_int_equal(world->log.flushes, 1);
+	pthread_mutex_unlock(&world->mu);
+	start_syncer(&first, world, 3);
+	assert_ok(pthread_join(first.thread, NULL));
+	assert_ok(pthread_join(second.thread, NULL));
+	pthread_mutex_lock(&world->mu);
+	assert_ok(first.result);
+	assert_ok(second.result);
+	assert_int_equal(world->log.flushes, 2);
+	assert_int_equal(gate.flushes, 2);
+	assert_int_equal(world->log.vain, 0);
+}
+
+static void test_who_waited_in_vain_waits_less_often(void **state)
+{
+	struct world *world = *state;
+	uint32_t page = 0;
+	for (uint32_t vain = 1; vain <= 3; vain++) {
+		world->log.gather_least_ns = world->log.gather_most_ns = 1;
+		world->log.expected = 2; /* and nobody comes */
+		add_page(world, 1, page++, 1);
+		assert_ok(mojo_log_sync(&world->log));
+		assert_int_equal(world->log.vain, vain);
+		assert_int_equal(world->log.resign, 1u << vain);
+		assert_int_equal(world->log.expected, 1);
+		world->log.gather_least_ns = world->log.gather_most_ns = FOR_EVER_NS;
+		for (uint32_t i = 0; i < 1u << vain; i++) {
+			world->log.expected = 2;
+			add_page(world, 1, page++, 1);
+			assert_ok(mojo_log_sync(&world->log)); /* does not wait */
+		}
+		assert_int_equal(world->log.resign, 0);
+	}
+	assert_int_equal(world->log.flushes, page);
+}
+
 static void test_a_page_in_flight_is_found_by_its_address(void **state)
 {
 	struct world *world = *state;
@@ -1200,6 +1255,8 @@ int main(void)
 		WITH_LOG(test_records_go_out_before_they_pass_their_limit),
 		WITH_LOG(test_what_is_forgotten_is_not_written),
 		WITH_LOG(test_all_who_wait_share_one_flush),
+		WITH_LOG(test_a_batch_waits_for_who_is_expected),
+		WITH_LOG(test_who_waited_in_vain_waits_less_often),
 		WITH_LOG(test_a_page_in_flight_is_found_by_its_address),
 		WITH_LOG(test_a_sync_waits_for_what_is_in_flight),
 		WITH_LOG(test_the_log_rolls_into_the_next_chunk),
