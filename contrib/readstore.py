@@ -31,10 +31,13 @@ XXH3 = function("libxxhash.so.0", "XXH3_64bits_withSeed", U64, BYTES, SIZE, U64)
 ZSTD = function("libzstd.so.1", "ZSTD_decompress", SIZE, BYTES, SIZE, BYTES, SIZE)
 ADDRESS_MASK = (1 << 40) - 1
 
+def inode(raw):
+    want(len(raw) in (80, 92), "the length of an inode")
+    return unpack("<6I2Q4qQQI", raw + bytes(92 - len(raw)))
 def checksum(data, seed):
     return XXH3(data, len(data), seed)
-def page_checksum(data, bucket, page):
-    return checksum(data, bucket << 32 | page) & 0xffffffff
+def page_checksum(data, seed, page):
+    return checksum(data, seed << 32 | page) & 0xffffffff
 
 class Reference:
     def __init__(self, raw):
@@ -45,7 +48,7 @@ class Reference:
 class Version:
     """All there is in one version."""
     def __init__(self, other=None):
-        self.inodes = dict(other.inodes) if other else {}    # bucket -> 13 numbers, in the order of FORMAT.md
+        self.inodes = dict(other.inodes) if other else {}    # bucket -> 15 numbers, in the order of FORMAT.md
         self.entries = dict(other.entries) if other else {}  # (directory, cookie) -> (child, mode, name)
         self.pages = {bucket: dict(of) for bucket, of in other.pages.items()} if other else {}
         # bucket -> page -> (address, checksum)
@@ -133,7 +136,7 @@ class Store:
         version = Version()
         for key, value in self.cells(ref, 1):
             if key[0] == 1:
-                version.inodes[unpack(">I", key[1:])[0]] = unpack("<6I2Q4qQ", value)
+                version.inodes[unpack(">I", key[1:])[0]] = inode(value)
             elif key[0] == 2:
                 version.entries[unpack(">IQ", key[1:])] = unpack_from("<II", value) + (value[8:],)
             elif key[0] == 3:
@@ -175,7 +178,7 @@ class Store:
         records, at, end = [], 96, 96 + group["bytes"]
         while at < end:
             kind, flags, length = unpack_from("<HHI", head, at)
-            want(not flags or flags == 1 and kind in (3, 5, 6, 7, 8, 16), "the flags of a record")
+            want(not flags or (flags, kind) in ((1, 3), (1, 5), (1, 6), (1, 7), (1, 8), (1, 16), (2, 2)), "a record's flags")
             records.append((kind, head[at + 8:at + 8 + length], flags))
             at += 8 + length
         want(at == end and len(records) == group["count"], "the records of a group")
@@ -191,10 +194,12 @@ class Store:
 
     def is_whole(self, group, records):
         address = group["address"] + group["headers"]
-        for payload in (payload for kind, payload, _ in records if kind == 2):
-            _, bucket, first, count = unpack_from("<IIII", payload)
-            for i, sum_of_page in enumerate(unpack("<%dI" % count, payload[16:])):
-                if page_checksum(self.blocks(address, self.page_size), bucket, first + i) != sum_of_page:
+        for payload, flags in ((payload, flags) for kind, payload, flags in records if kind == 2):
+            _, seed, first, count = unpack_from("<IIII", payload)
+            if flags & 2:
+                seed = unpack_from("<I", payload, 16)[0]
+            for i, sum_of_page in enumerate(unpack("<%dI" % count, payload[20 if flags & 2 else 16:])):
+                if page_checksum(self.blocks(address, self.page_size), seed, first + i) != sum_of_page:
                     return False
                 address += 1
         return True
@@ -233,11 +238,11 @@ class Store:
         if kind == 2:
             version, bucket, first, count = numbers
             want(version in (self.version, self.version - 1) and bucket in now.inodes, "pages of what is not there")
-            for i, sum_of_page in enumerate(unpack("<%dI" % count, payload[16:])):
+            for i, sum_of_page in enumerate(unpack("<%dI" % count, payload[20 if flags & 2 else 16:])):
                 now.pages.setdefault(bucket, {})[first + i] = address + i, sum_of_page
             return count
         if kind == 3:
-            now.inodes[numbers[0]] = unpack("<6I2Q4qQ", payload[4:])
+            now.inodes[numbers[0]] = inode(payload[4:])
         elif kind == 4:
             directory, child, cookie, mode, length = unpack_from("<IIQII", payload)
             want(length == len(payload) - 24, "a name's length")
@@ -263,6 +268,17 @@ class Store:
         elif kind == 11:
             want(self.unpublished() and numbers == (self.version - 1,), "a version to publish")
             self.frozen[self.version - 1].flags &= ~1
+        elif kind == 14:
+            number, source, target, first, count, size, _ = unpack("<IIIQQQq", payload)
+            seeds = [of[14] or bucket for of, bucket in
+                     ((self.view(number).inodes[source], source), (now.inodes[target], target))]
+            want(seeds[0] == seeds[1] or not now.pages.get(target), "a clone of another seed")
+            pages = {page: of for page, of in now.pages.get(target, {}).items() if not first <= page < first + count}
+            pages.update((page, of) for page, of in self.view(number).pages.get(source, {}).items()
+                         if first <= page < first + count)
+            was = now.inodes[target]
+            now.pages[target] = pages
+            now.inodes[target] = was[:6] + (max(was[6], size),) + was[7:14] + (seeds[0],)
         elif kind == 15:
             want(numbers[0] in self.frozen and numbers[1] < 3 and len(payload) <= 208, "a verdict")
             self.frozen[numbers[0]].verdict = numbers[1], payload[8:]
@@ -300,10 +316,10 @@ class Store:
 
     def content(self, version, bucket):
         """the bytes of a file, in pieces"""
-        left, pages = version.inodes[bucket][6], version.pages.get(bucket, {})
+        left, pages, seed = version.inodes[bucket][6], version.pages.get(bucket, {}), version.inodes[bucket][14] or bucket
         for page in range(-(-left // self.page_size)):
             data = self.blocks(pages[page][0], self.page_size) if page in pages else bytes(self.page_size)
-            want(page not in pages or pages[page][0] and page_checksum(data, bucket, page) == pages[page][1],
+            want(page not in pages or pages[page][0] and page_checksum(data, seed, page) == pages[page][1],
                  "bucket %d, page %d: the checksum" % (bucket, page))
             yield data[:left]
             left -= self.page_size

@@ -89,9 +89,9 @@ static int drop(struct agree *a, const uint8_t *key, unsigned length)
 
 static int put_inode(struct agree *a, const struct mojo_inode *inode)
 {
-	uint8_t key[MOJO_KEY_BYTES_MAX], bytes[MOJO_INODE_BYTES];
-	mojo_inode_encode(bytes, inode);
-	return put(a, key, bucket_key(key, MOJO_KEY_INODE, inode->attr.bucket), bytes, sizeof(bytes));
+	uint8_t key[MOJO_KEY_BYTES_MAX], bytes[MOJO_INODE_BYTES_MAX];
+	uint32_t length = mojo_inode_encode(bytes, inode);
+	return put(a, key, bucket_key(key, MOJO_KEY_INODE, inode->attr.bucket), bytes, length);
 }
 
 struct entry {
@@ -426,6 +426,8 @@ static int agree_slot(struct agree *a, const struct mojo_cell *cell)
 	int64_t now = mojo_now(a->store);
 	inode = (struct mojo_inode){ .attr = { .bucket = bucket, .mode = S_IFREG | 0600, .size = last * page_size } };
 	inode.attr.atime_ns = inode.attr.mtime_ns = inode.attr.ctime_ns = inode.attr.btime_ns = now;
+	/* Whether it was a clone, or was cloned, is lost with the inode: all that was written by now may be shared. */
+	inode.shared = a->store->log.tail ? a->store->log.tail : MOJO_ADDRESS_MAX + 1;
 	return link_lost(a, &inode);
 }
 

@@ -49,6 +49,8 @@ struct mojo_settled {
 	unsigned count;
 	bool cut;                                 /* there are more, from `held` of the trees on down */
 	struct mojo_tree trees[MOJO_SETTLED_MAX]; /* newest first; roots are borrowed */
+	/* The version `held` of the trees. What clones share is asked for there as well: labels do not tell of that. */
+	struct mojo_tree base; /* version 0: there is none; the root is borrowed */
 };
 
 /* Does @other refer to @what? */

@@ -34,13 +34,14 @@ static int wrong_page(struct mojo_store *store, uint32_t bucket, uint64_t page, 
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
-static int read_block(struct mojo_store *store, uint32_t bucket, uint64_t page, const struct mojo_entry *entry,
-		      uint8_t *buf)
+static int read_block(struct mojo_store *store, const struct mojo_inode *inode, uint64_t page,
+		      const struct mojo_entry *entry, uint8_t *buf)
 {
 	uint32_t page_size = mojo_page_size(store);
 	int err = entry->address ? mojo_chunks_read(&store->chunks, entry->address, buf, page_size) : -EUCLEAN;
-	if (err == -EUCLEAN || (!err && mojo_checksum_page(buf, page_size, bucket, page) != entry->checksum))
-		return wrong_page(store, bucket, page, entry->address);
+	if (err == -EUCLEAN ||
+	    (!err && mojo_checksum_page(buf, page_size, mojo_inode_seed(inode), page) != entry->checksum))
+		return wrong_page(store, inode->attr.bucket, page, entry->address);
 	return err;
 }
 
@@ -55,6 +56,7 @@ static int load_page(struct mojo_store *store, struct mojo_tree *tree, uint32_t 
 {
 	const uint8_t *have = mojo_log_find(&store->log, tree->version, bucket, page);
 	struct mojo_entry entry = { 0 };
+	struct mojo_inode inode;
 	if (!have) {
 		struct mojo_slotmap map = mojo_map_of(store, tree);
 		int err = mojo_slotmap_get(&map, bucket, page, 1, &entry);
@@ -63,10 +65,12 @@ static int load_page(struct mojo_store *store, struct mojo_tree *tree, uint32_t 
 		if (entry.version)
 			have = mojo_log_flight(&store->log, entry.address);
 	}
+	if (!have && entry.version) {
+		int err = mojo_inode_get(tree, bucket, &inode);
+		return err ? err : read_block(store, &inode, page, &entry, buf);
+	}
 	if (have)
 		memcpy(buf, have, mojo_page_size(store));
-	else if (entry.version)
-		return read_block(store, bucket, page, &entry, buf);
 	else
 		memset(buf, 0, mojo_page_size(store));
 	return 0;
@@ -80,6 +84,7 @@ struct fetch {
 
 struct request {
 	uint32_t bucket;
+	uint32_t seed;
 	uint64_t first; /* page */
 	uint32_t pages;
 	uint32_t skip; /* bytes of the first page before the range */
@@ -182,7 +187,7 @@ static int fetch(struct mojo_store *store, struct request *r, uint32_t *ret_bad)
 		}
 		for (uint32_t k = 0; k < n && !err; k++) {
 			const struct fetch *f = &r->fetch[i + k];
-			if (mojo_checksum_page(to + (size_t)k * page_size, page_size, r->bucket, r->first + f->index) !=
+			if (mojo_checksum_page(to + (size_t)k * page_size, page_size, r->seed, r->first + f->index) !=
 			    f->entry.checksum) {
 				*ret_bad = i + k;
 				err = -EAGAIN;
@@ -214,6 +219,7 @@ static int read_piece(struct mojo_store *store, uint32_t version, uint32_t bucke
 			err = -EISDIR;
 		if (!err) {
 			uint64_t left = offset < inode.attr.size ? inode.attr.size - offset : 0;
+			r.seed = mojo_inode_seed(&inode);
 			r.length = length < left ? length : (size_t)left;
 			r.first = offset / page_size;
 			r.skip = (uint32_t)(offset % page_size);
@@ -441,6 +447,7 @@ int mojo_apply_clear(struct mojo_store *store, struct mojo_tree *tree, uint32_t 
 	struct mojo_slotmap map = mojo_map_of(store, tree);
 	uint64_t removed = 0;
 	int err = mojo_inode_get(tree, bucket, &inode);
+	map.shared = err ? 0 : inode.shared;
 	if (!err)
 		err = mojo_slotmap_clear(&map, bucket, first, count, &removed);
 	if (err || !removed)

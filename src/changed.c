@@ -32,10 +32,9 @@ static int get_trees(struct walk *w, struct mojo_tree *storage, struct mojo_tree
 
 static bool same_inode(const struct mojo_inode *a, const struct mojo_inode *b)
 {
-	uint8_t x[MOJO_INODE_BYTES], y[MOJO_INODE_BYTES];
-	mojo_inode_encode(x, a);
-	mojo_inode_encode(y, b);
-	return memcmp(x, y, sizeof(x)) == 0;
+	uint8_t x[MOJO_INODE_BYTES_MAX], y[MOJO_INODE_BYTES_MAX];
+	uint32_t length = mojo_inode_encode(x, a);
+	return mojo_inode_encode(y, b) == length && memcmp(x, y, length) == 0;
 }
 
 /* Go on behind all keys that begin with these five bytes. */

@@ -404,6 +404,7 @@ static int mark_chunk(void *arg, const char *name)
 int mojo_mark_locked(struct mojo_store *store)
 {
 	int err = take(store, true); /* no dirty blob is left, and the lock stays ours from here */
+	int64_t begun = mojo_now(store);
 	struct mark m = { .store = store };
 	if (!err)
 		err = mojo_log_is_empty(&store->log) && !store->log.busy ? 0 : -EAGAIN;
@@ -413,8 +414,11 @@ int mojo_mark_locked(struct mojo_store *store)
 			err = mark_node(&m, roots[i]);
 	if (!err)
 		err = store->io->ops->list(store->io, MOJO_CHUNK_DIR, mark_chunk, &m);
-	if (!err)
+	if (!err) {
 		store->mark_pending = store->space.out_of_memory = false;
+		store->doubts = 0;
+		store->mark_took_ns = mojo_now(store) - begun;
+	}
 	mojo_block_set_free(&m.live);
 	mojo_block_set_free(&m.whole);
 	if (err && err != -EAGAIN && !store->log.failed) {

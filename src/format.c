@@ -286,10 +286,21 @@ int mojo_group_verify(const uint8_t *p, uint32_t page_size, const struct mojo_gr
 
 /* ---- records -------------------------------------------------------------------------------- */
 
-static bool takes_flag(uint16_t type)
+static uint16_t possible_flags(uint16_t type)
 {
-	return type == MOJO_RECORD_INODE || type == MOJO_RECORD_UNLINK || type == MOJO_RECORD_REMOVE ||
-	       type == MOJO_RECORD_CLEAR || type == MOJO_RECORD_COMMIT || type == MOJO_RECORD_SHARE;
+	switch (type) {
+	case MOJO_RECORD_INODE:
+	case MOJO_RECORD_UNLINK:
+	case MOJO_RECORD_REMOVE:
+	case MOJO_RECORD_CLEAR:
+	case MOJO_RECORD_COMMIT:
+	case MOJO_RECORD_SHARE:
+		return MOJO_RECORD_UNPUBLISHED;
+	case MOJO_RECORD_PAGES:
+		return MOJO_RECORD_SEEDED;
+	default:
+		return 0;
+	}
 }
 
 int mojo_record_next(const uint8_t *p, size_t length, size_t *offset, struct mojo_record *ret_record)
@@ -302,7 +313,7 @@ int mojo_record_next(const uint8_t *p, size_t length, size_t *offset, struct moj
 	if (payload > length - *offset - MOJO_RECORD_HEADER_BYTES)
 		return -EUCLEAN;
 	uint16_t type = mojo_get16(p + *offset), flags = mojo_get16(p + *offset + 2);
-	if ((flags & ~MOJO_RECORD_UNPUBLISHED) || (flags && !takes_flag(type)))
+	if (flags & ~possible_flags(type))
 		return -EUCLEAN;
 	*ret_record = (struct mojo_record){
 		.type = type,
@@ -316,18 +327,20 @@ int mojo_record_next(const uint8_t *p, size_t length, size_t *offset, struct moj
 
 int mojo_record_pages_decode(const struct mojo_record *record, struct mojo_record_pages *ret)
 {
-	if (record->length < MOJO_PAGES_FIXED_BYTES)
+	bool seeded = record->flags & MOJO_RECORD_SEEDED;
+	uint32_t fixed = MOJO_PAGES_FIXED_BYTES + (seeded ? 4 : 0);
+	if (record->length < fixed)
 		return -EUCLEAN;
 	struct mojo_record_pages r = {
 		.version = mojo_get32(record->payload),
 		.bucket = mojo_get32(record->payload + 4),
 		.first = mojo_get32(record->payload + 8),
 		.count = mojo_get32(record->payload + 12),
-		.checksums = record->payload + MOJO_PAGES_FIXED_BYTES,
+		.checksums = record->payload + fixed,
 	};
-	if (r.count == 0 || r.version == 0 || r.version > MOJO_VERSION_MAX || r.bucket == 0 ||
-	    (uint64_t)r.first + r.count > 1ull << 32 ||
-	    record->length != MOJO_PAGES_FIXED_BYTES + (uint64_t)r.count * 4)
+	r.seed = seeded ? mojo_get32(record->payload + MOJO_PAGES_FIXED_BYTES) : r.bucket;
+	if (r.count == 0 || r.version == 0 || r.version > MOJO_VERSION_MAX || r.bucket == 0 || r.seed == 0 ||
+	    (uint64_t)r.first + r.count > 1ull << 32 || record->length != fixed + (uint64_t)r.count * 4)
 		return -EUCLEAN;
 	*ret = r;
 	return 0;
@@ -407,6 +420,39 @@ int mojo_record_verdict_decode(const struct mojo_record *record, struct mojo_rec
 	return 0;
 }
 
+void mojo_record_clone_encode(uint8_t *p, const struct mojo_record_clone *clone)
+{
+	mojo_put32(p, clone->version);
+	mojo_put32(p + 4, clone->source);
+	mojo_put32(p + 8, clone->target);
+	mojo_put64(p + 12, clone->first);
+	mojo_put64(p + 20, clone->count);
+	mojo_put64(p + 28, clone->size);
+	mojo_put64(p + 36, (uint64_t)clone->time_ns);
+}
+
+int mojo_record_clone_decode(const struct mojo_record *record, struct mojo_record_clone *ret)
+{
+	if (record->length != MOJO_CLONE_BYTES)
+		return -EUCLEAN;
+	const uint8_t *p = record->payload;
+	struct mojo_record_clone r = {
+		.version = mojo_get32(p),
+		.source = mojo_get32(p + 4),
+		.target = mojo_get32(p + 8),
+		.first = mojo_get64(p + 12),
+		.count = mojo_get64(p + 20),
+		.size = mojo_get64(p + 28),
+		.time_ns = (int64_t)mojo_get64(p + 36),
+	};
+	if (r.version > MOJO_VERSION_MAX || r.source == 0 || r.source > MOJO_BUCKET_MAX || r.target == 0 ||
+	    r.target > MOJO_BUCKET_MAX || r.first >= 1ull << 32 || r.count == 0 || r.count > (1ull << 32) - r.first ||
+	    r.size > (1ull << 32) * MOJO_PAGE_SIZE_MAX)
+		return -EUCLEAN;
+	*ret = r;
+	return 0;
+}
+
 /* ---- values of the versions tree ------------------------------------------------------------ */
 
 enum { /* offsets */
@@ -465,7 +511,7 @@ int mojo_version_decode(const uint8_t *p, size_t length, struct mojo_version_val
 
 /* ---- inodes --------------------------------------------------------------------------------- */
 
-void mojo_inode_encode(uint8_t *p, const struct mojo_inode *inode)
+uint32_t mojo_inode_encode(uint8_t *p, const struct mojo_inode *inode)
 {
 	const struct mojo_attr *a = &inode->attr;
 	mojo_put32(p, a->mode);
@@ -481,11 +527,17 @@ void mojo_inode_encode(uint8_t *p, const struct mojo_inode *inode)
 	mojo_put64(p + 56, (uint64_t)a->ctime_ns);
 	mojo_put64(p + 64, (uint64_t)a->btime_ns);
 	mojo_put64(p + 72, inode->cookie);
+	if (!inode->shared && !inode->seed)
+		return MOJO_INODE_BYTES;
+	mojo_put64(p + 80, inode->shared);
+	mojo_put32(p + 88, inode->seed);
+	return MOJO_INODE_BYTES_MAX;
 }
 
 int mojo_inode_decode(const uint8_t *p, size_t length, uint32_t bucket, struct mojo_inode *ret_inode)
 {
-	if (length != MOJO_INODE_BYTES)
+	bool is_long = length == MOJO_INODE_BYTES_MAX;
+	if (length != MOJO_INODE_BYTES && !is_long)
 		return -EUCLEAN;
 	struct mojo_inode inode = {
 		.attr = {
@@ -504,6 +556,8 @@ int mojo_inode_decode(const uint8_t *p, size_t length, uint32_t bucket, struct m
 			.btime_ns = (int64_t)mojo_get64(p + 64),
 		},
 		.cookie = mojo_get64(p + 72),
+		.shared = is_long ? mojo_get64(p + 80) : 0,
+		.seed = is_long ? mojo_get32(p + 88) : 0,
 	};
 	switch (inode.attr.mode & S_IFMT) {
 	case S_IFREG:
@@ -517,7 +571,9 @@ int mojo_inode_decode(const uint8_t *p, size_t length, uint32_t bucket, struct m
 	default:
 		return -EUCLEAN;
 	}
-	if (inode.attr.size > (1ull << 32) * MOJO_PAGE_SIZE_MAX || inode.attr.pages > 1ull << 32)
+	if (inode.attr.size > (1ull << 32) * MOJO_PAGE_SIZE_MAX || inode.attr.pages > 1ull << 32 ||
+	    inode.shared > MOJO_ADDRESS_MAX + 1 || inode.seed > MOJO_BUCKET_MAX ||
+	    (is_long && !inode.shared && !inode.seed))
 		return -EUCLEAN;
 	*ret_inode = inode;
 	return 0;

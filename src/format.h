@@ -95,7 +95,7 @@ static inline void mojo_put_be64(uint8_t *p, uint64_t v)
 struct mojo_entry {        /* version 0: no page */
 	uint64_t address;  /* block, 40 bits; 0: there was a page, and it is lost */
 	uint32_t version;  /* that wrote it, 24 bits */
-	uint32_t checksum; /* of the page, seeded with bucket and page number */
+	uint32_t checksum; /* of the page, seeded with the bucket's seed and the page number */
 };
 
 void mojo_entry_encode(uint8_t *p, const struct mojo_entry *entry);
@@ -217,10 +217,10 @@ enum mojo_record_type {
 	MOJO_RECORD_DROP = 9,     /* version forgotten */
 	MOJO_RECORD_BLOBS = 10,   /* generation, blocks: data blocks belong to a checkpoint */
 	MOJO_RECORD_PUBLISH = 11, /* the unpublished version becomes an ordinary frozen one */
-	/* Numbers kept for what is to come: name, restore, clone range. */
+	/* Numbers kept for what is to come: name, restore. */
 	MOJO_RECORD_NAME = 12,
 	MOJO_RECORD_RESTORE = 13,
-	MOJO_RECORD_CLONE = 14,
+	MOJO_RECORD_CLONE = 14,   /* pages of one bucket become those of another, or of a frozen version's */
 	MOJO_RECORD_VERDICT = 15, /* version, verdict, text: what a look at its content gave */
 	MOJO_RECORD_SHARE = 16, /* bucket, first page, count, an entry each: older blocks hold just what was written */
 };
@@ -228,8 +228,10 @@ enum mojo_record_type {
 #define MOJO_RECORD_HEADER_BYTES 8u /* type 16, flags 16, payload length 32 */
 
 /* Flags of a record. On INODE, UNLINK, REMOVE, CLEAR, SHARE: of the unpublished version, not the active one. On COMMIT: the
- * version stays unpublished. On other records it means nothing and is refused. */
+ * version stays unpublished. On PAGES: the checksums' seed is not the bucket, and told. Elsewhere they mean nothing and
+ * are refused. */
 #define MOJO_RECORD_UNPUBLISHED 1u
+#define MOJO_RECORD_SEEDED      2u
 
 struct mojo_record {
 	uint16_t type;
@@ -242,9 +244,9 @@ struct mojo_record {
  * -ENOENT at the end, -EUCLEAN for a record that does not fit. */
 int mojo_record_next(const uint8_t *p, size_t length, size_t *offset, struct mojo_record *ret_record);
 
-#define MOJO_PAGES_FIXED_BYTES 16u /* version, bucket, first, count; then 4 bytes each */
+#define MOJO_PAGES_FIXED_BYTES 16u /* version, bucket, first, count; if SEEDED the seed; then 4 bytes each */
 struct mojo_record_pages {
-	uint32_t version, bucket, first, count;
+	uint32_t version, bucket, first, count, seed;
 	const uint8_t *checksums; /* 4 bytes each */
 };
 int mojo_record_pages_decode(const struct mojo_record *record, struct mojo_record_pages *ret);
@@ -283,6 +285,17 @@ struct mojo_record_verdict {
 };
 int mojo_record_verdict_decode(const struct mojo_record *record, struct mojo_record_verdict *ret);
 
+#define MOJO_CLONE_BYTES 44u /* version, source, target (32 each), first, count, size, time (64 each) */
+struct mojo_record_clone {
+	uint32_t version;        /* of the source; MOJO_ACTIVE, or a frozen one */
+	uint32_t source, target; /* buckets; the target is of the active version */
+	uint64_t first, count;   /* pages; first + count is at most 2^32 */
+	uint64_t size;           /* bytes that the target has at least from here on */
+	int64_t time_ns;         /* mtime and ctime of the target */
+};
+void mojo_record_clone_encode(uint8_t *p, const struct mojo_record_clone *clone);
+int mojo_record_clone_decode(const struct mojo_record *record, struct mojo_record_clone *ret);
+
 /* ---- values of the versions tree ------------------------------------------------------------ */
 
 /*
@@ -309,15 +322,27 @@ int mojo_version_decode(const uint8_t *p, size_t length, struct mojo_version_val
 
 /* ---- inodes --------------------------------------------------------------------------------- */
 
-/* mode nlink uid gid rdev parent (32 each), size pages atime mtime ctime btime (64 each), cookie 64 */
-#define MOJO_INODE_BYTES 80u
+/*
+ * mode nlink uid gid rdev parent (32 each), size pages atime mtime ctime btime (64 each), cookie 64; and of what had to
+ * do with a clone, shared 64 and seed 32.
+ */
+#define MOJO_INODE_BYTES     80u
+#define MOJO_INODE_BYTES_MAX 92u
 
 struct mojo_inode {
 	struct mojo_attr attr;
 	uint64_t cookie; /* of its entry in attr.parent: leads from an inode to its name */
+	uint64_t shared; /* what lies at a lower address than this may be another bucket's as well; 0: nothing is */
+	uint32_t seed;   /* bucket with which the checksums of its pages are seeded; 0: its own */
 };
 
-void mojo_inode_encode(uint8_t *p, const struct mojo_inode *inode);
+static inline uint32_t mojo_inode_seed(const struct mojo_inode *inode)
+{
+	return inode->seed ? inode->seed : inode->attr.bucket;
+}
+
+/* @p: room for MOJO_INODE_BYTES_MAX. Returns the length. */
+uint32_t mojo_inode_encode(uint8_t *p, const struct mojo_inode *inode);
 /* -EUCLEAN for values that cannot be: unknown type, size past 2^32 pages of 64 KiB. */
 int mojo_inode_decode(const uint8_t *p, size_t length, uint32_t bucket, struct mojo_inode *ret_inode);
 

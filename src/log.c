@@ -388,7 +388,8 @@ void mojo_log_prepare(struct mojo_log *log)
 
 /* The most that is recorded of one page. */
 #define PAGE_RECORD_BYTES (MOJO_RECORD_HEADER_BYTES + MOJO_SHARE_FIXED_BYTES + MOJO_ENTRY_BYTES)
-static_assert(PAGE_RECORD_BYTES >= MOJO_RECORD_HEADER_BYTES + MOJO_PAGES_FIXED_BYTES + 4, "of one that is written");
+static_assert(PAGE_RECORD_BYTES >= MOJO_RECORD_HEADER_BYTES + MOJO_PAGES_FIXED_BYTES + 4 + 4,
+	      "of one that is written");
 
 /* Would the open batch, as a group, reach what is being prepared? */
 static bool is_in_the_way(const struct mojo_log *log)
@@ -396,7 +397,7 @@ static bool is_in_the_way(const struct mojo_log *log)
 	if (!log->preparing)
 		return false;
 	uint64_t header = MOJO_GROUP_HEADER_BYTES + log->record_bytes + MOJO_RECORD_HEADER_BYTES + 8 +
-			  (uint64_t)log->inode_count * (MOJO_RECORD_HEADER_BYTES + 4 + MOJO_INODE_BYTES) +
+			  (uint64_t)log->inode_count * (MOJO_RECORD_HEADER_BYTES + 4 + MOJO_INODE_BYTES_MAX) +
 			  (uint64_t)log->page_count * PAGE_RECORD_BYTES;
 	return log->tail + header / log->block_bytes + 1 + log->page_count > log->preparing;
 }
@@ -439,13 +440,29 @@ static uint32_t run_length(struct mojo_log_page **pages, uint32_t count)
 	return n;
 }
 
-/* Checksums of all pages, and which of them need not be written: returns how many are. */
-static uint32_t look_at_pages(struct mojo_log *log)
+/* The file of page @i, unless it is that of the page before. */
+static int find_file(const struct mojo_log *log, uint32_t i, struct mojo_log_file *file)
+{
+	const struct mojo_log_page *page = log->pages[i];
+	if (file->bucket == page->bucket && file->version == page->version)
+		return 0;
+	int err = log->hooks.file(log->hooks.arg, page->version, page->bucket, file);
+	file->version = page->version;
+	file->bucket = err ? 0 : page->bucket;
+	return err;
+}
+
+/* Checksums of all pages, and which of them need not be written. *ret_written: how many are. */
+static int look_at_pages(struct mojo_log *log, uint32_t *ret_written)
 {
 	uint32_t count = log->page_count, written = 0;
+	struct mojo_log_file file = { 0 };
 	for (uint32_t i = 0; i < count; i++) {
 		struct mojo_log_page *p = log->pages[i];
-		p->checksum = mojo_checksum_page(p->data, log->block_bytes, p->bucket, p->page);
+		int err = find_file(log, i, &file);
+		if (err)
+			return err;
+		p->checksum = mojo_checksum_page(p->data, log->block_bytes, file.seed, p->page);
 	}
 	for (uint32_t i = 0, n; i < count && log->pages[i]->version != log->version; i += n) {
 		n = run_length(log->pages + i, count - i);
@@ -453,7 +470,8 @@ static uint32_t look_at_pages(struct mojo_log *log)
 	}
 	for (uint32_t i = 0; i < count; i++)
 		written += !log->pages[i]->held;
-	return written;
+	*ret_written = written;
+	return 0;
 }
 
 static uint8_t *put_record(uint8_t *p, enum mojo_record_type type, uint16_t flags, uint32_t length)
@@ -464,15 +482,21 @@ static uint8_t *put_record(uint8_t *p, enum mojo_record_type type, uint16_t flag
 	return p + MOJO_RECORD_HEADER_BYTES;
 }
 
-/* A run of pages that are written; *sums: their checksums. */
-static uint8_t *put_pages(uint8_t *p, struct mojo_log_page **pages, uint32_t count, uint32_t *sums)
+/* A run of pages that are written; *sums: their checksums, which are seeded with @seed. */
+static uint8_t *put_pages(uint8_t *p, struct mojo_log_page **pages, uint32_t count, uint32_t seed, uint32_t *sums)
 {
-	p = put_record(p, MOJO_RECORD_PAGES, 0, MOJO_PAGES_FIXED_BYTES + 4 * count);
+	bool seeded = seed != pages[0]->bucket;
+	p = put_record(p, MOJO_RECORD_PAGES, seeded ? MOJO_RECORD_SEEDED : 0,
+		       MOJO_PAGES_FIXED_BYTES + (seeded ? 4 : 0) + 4 * count);
 	mojo_put32(p, pages[0]->version);
 	mojo_put32(p + 4, pages[0]->bucket);
 	mojo_put32(p + 8, pages[0]->page);
 	mojo_put32(p + 12, count);
 	p += MOJO_PAGES_FIXED_BYTES;
+	if (seeded) {
+		mojo_put32(p, seed);
+		p += 4;
+	}
 	for (uint32_t i = 0; i < count; i++, p += 4) {
 		sums[i] = pages[i]->checksum;
 		mojo_put32(p, sums[i]);
@@ -517,21 +541,26 @@ static int seal(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 		return -ENOMEM;
 	if (count)
 		qsort(log->pages, count, sizeof(*log->pages), compare_pages);
-	uint32_t written = look_at_pages(log);
+	struct mojo_log_file file = { 0 };
+	uint32_t written = 0;
+	uint8_t *header = NULL;
+	int err = look_at_pages(log, &written);
+	if (err)
+		goto fail;
 
 	/* The most the records can take, to find out how many header blocks there are. */
 	uint64_t most = MOJO_GROUP_HEADER_BYTES + log->record_bytes + MOJO_RECORD_HEADER_BYTES + 8 +
-			(uint64_t)log->inode_count * (MOJO_RECORD_HEADER_BYTES + 4 + MOJO_INODE_BYTES) +
+			(uint64_t)log->inode_count * (MOJO_RECORD_HEADER_BYTES + 4 + MOJO_INODE_BYTES_MAX) +
 			(closing ? MOJO_RECORD_HEADER_BYTES + closing->length : 0);
 	for (uint32_t i = 0, n; i < count; i += n) {
 		n = run_length(log->pages + i, count - i);
 		most += MOJO_RECORD_HEADER_BYTES + (log->pages[i]->held ? MOJO_SHARE_FIXED_BYTES + n * MOJO_ENTRY_BYTES
-									: MOJO_PAGES_FIXED_BYTES + n * 4);
+									: MOJO_PAGES_FIXED_BYTES + 4 + n * 4);
 	}
 	uint32_t header_blocks = (uint32_t)((most + log->block_bytes - 1) / log->block_bytes);
-	uint8_t *header = calloc(header_blocks, log->block_bytes);
+	header = calloc(header_blocks, log->block_bytes);
 	uint64_t address;
-	int err = header ? mojo_log_reserve(log, header_blocks + written, &address) : -ENOMEM;
+	err = header ? mojo_log_reserve(log, header_blocks + written, &address) : -ENOMEM;
 	if (err)
 		goto fail;
 
@@ -558,17 +587,17 @@ static int seal(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 		if (!log->inodes[i])
 			continue;
 		uint8_t *payload = p + MOJO_RECORD_HEADER_BYTES;
-		uint32_t version = (uint32_t)(log->inodes[i] >> 32), bucket = (uint32_t)log->inodes[i];
-		err = log->hooks.inode(log->hooks.arg, version, bucket, payload + 4);
+		uint32_t version = (uint32_t)(log->inodes[i] >> 32), bucket = (uint32_t)log->inodes[i], length;
+		err = log->hooks.inode(log->hooks.arg, version, bucket, payload + 4, &length);
 		if (err == -ENOENT) {
 			err = 0;
 			continue;
 		}
 		if (err)
 			goto fail;
-		put_record(p, MOJO_RECORD_INODE, flags_of(log, version), 4 + MOJO_INODE_BYTES);
+		put_record(p, MOJO_RECORD_INODE, flags_of(log, version), 4 + length);
 		mojo_put32(payload, bucket);
-		p = payload + 4 + MOJO_INODE_BYTES;
+		p = payload + 4 + length;
 		group.record_count++;
 	}
 	uint64_t place = address + header_blocks;
@@ -577,14 +606,17 @@ static int seal(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 		n = run_length(log->pages + i, count - i);
 		if (first->held && !first->entry.version)
 			continue;
+		err = find_file(log, i, &file);
+		if (err)
+			goto fail;
 		if (first->held) {
 			p = put_share(p, log->pages + i, n, flags_of(log, first->version));
-			err = log->hooks.share(log->hooks.arg, first->version, first->bucket, first->page, n,
+			err = log->hooks.share(log->hooks.arg, first->version, first->bucket, &file, first->page, n,
 					       p - (size_t)n * MOJO_ENTRY_BYTES);
 		} else {
-			p = put_pages(p, log->pages + i, n, sums);
-			err = log->hooks.pages(log->hooks.arg, first->version, first->bucket, first->page, n, place,
-					       sums);
+			p = put_pages(p, log->pages + i, n, file.seed, sums);
+			err = log->hooks.pages(log->hooks.arg, first->version, first->bucket, &file, first->page, n,
+					       place, sums);
 			place += n;
 		}
 		if (err)
@@ -736,7 +768,7 @@ int mojo_log_room(struct mojo_log *log, uint32_t pages, size_t batch_bytes, uint
 			return log->failed;
 		uint64_t bytes = ((uint64_t)log->page_count + pages) * log->block_bytes;
 		bool full = (bytes > batch_bytes && log->page_count) ||
-			    log->record_bytes + (uint64_t)log->inode_count * (MOJO_INODE_BYTES + 16) >
+			    log->record_bytes + (uint64_t)log->inode_count * (MOJO_INODE_BYTES_MAX + 16) >
 				    MOJO_LOG_RECORD_BYTES_MAX;
 		if (!full)
 			break;
@@ -819,5 +851,9 @@ int mojo_log_sync(struct mojo_log *log)
 int mojo_log_close(struct mojo_log *log, bool end, const struct mojo_log_closing *closing)
 {
 	mojo_log_wait(log);
-	return emit(log, end, closing);
+	int err = emit(log, end, closing);
+	/* The batch has begun, whatever comes next: it is not to stay open for longer than any other. */
+	if (!err && log->unflushed)
+		note_change(log);
+	return err;
 }

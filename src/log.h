@@ -51,19 +51,30 @@ struct mojo_log_page {
 	uint8_t data[]; /* block_bytes */
 };
 
+/* What must be known of a file whose pages are written. */
+struct mojo_log_file {
+	uint32_t version, bucket; /* which one: the log's own note */
+	uint32_t seed;            /* of its pages' checksums */
+	uint64_t shared;          /* see struct mojo_inode */
+};
+
 /* What the log asks of the layers above it. All are called with the lock held. */
 struct mojo_log_hooks {
-	/* The inode of @bucket as it now is in @version, encoded; -ENOENT if it, or the version, is gone. */
-	int (*inode)(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret_bytes);
-	/* @count pages from @first on lie at @address and so on: the index of @version is to say so. */
-	int (*pages)(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
-		     const uint32_t *checksums);
+	/* The inode of @bucket as it now is in @version, encoded, MOJO_INODE_BYTES_MAX at most; -ENOENT if it, or the
+	 * version, is gone. */
+	int (*inode)(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret_bytes, uint32_t *ret_length);
+	/* Asked before pages of @bucket in @version are told of. */
+	int (*file)(void *arg, uint32_t version, uint32_t bucket, struct mojo_log_file *ret_file);
+	/* @count pages from @first on lie at @address and so on: the index of @version is to say so. @file: the answer
+	 * for the same bucket. */
+	int (*pages)(void *arg, uint32_t version, uint32_t bucket, const struct mojo_log_file *file, uint64_t first,
+		     uint32_t count, uint64_t address, const uint32_t *checksums);
 	/* @count pages of the unpublished version, one behind the other in one bucket, are about to be written, their
 	 * checksums known: `held` and `entry` of those that need not be. */
 	void (*hold)(void *arg, struct mojo_log_page **pages, uint32_t count);
-	/* @count pages from @first on are what the older blocks hold that @entries (packed) lead to. */
-	int (*share)(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count,
-		     const uint8_t *entries);
+	/* @count pages from @first on are what the older blocks hold that @entries (packed) lead to. @file: as of pages. */
+	int (*share)(void *arg, uint32_t version, uint32_t bucket, const struct mojo_log_file *file, uint64_t first,
+		     uint32_t count, const uint8_t *entries);
 	/* Blocks that no index refers to: headers, and the end of a chunk that is left unused. */
 	void (*dead)(void *arg, uint64_t address, uint64_t count);
 	/* Number of a chunk to recycle, or -1. */

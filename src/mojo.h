@@ -197,6 +197,18 @@ int mojo_write(struct mojo_store *store, uint32_t bucket, uint64_t offset, const
  * brings them with mojo_setattr(): those of the file stay as they are. */
 int mojo_write_back(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length);
 
+/*
+ * mojo_copy - copy_file_range(2): @length bytes from @offset_in on of bucket @from of @version become those from
+ * @offset_out on of bucket @to of the active version, up to the end of the source. Where both offsets are the same and a
+ * multiple of the page size, and @to is new or was copied from the same file before, nothing is copied but where the
+ * content is: both share it until one of them is written to. Anything else is copied as bytes, 16 MiB at most.
+ * @ret_copied: how many bytes, which may be fewer than @length; 0 at the end of the source
+ * -ENOENT, -EISDIR, -EINVAL (no files; ranges of one file that overlap), -EFBIG, -ENOSPC. An error that comes up when
+ * some bytes were copied is left to the next call.
+ */
+int mojo_copy(struct mojo_store *store, uint32_t version, uint32_t from, uint64_t offset_in, uint32_t to,
+	      uint64_t offset_out, uint64_t length, uint64_t *ret_copied);
+
 /* mojo_fallocate - @mode as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE]
  * (MOJO_FALLOC_*). Space is not reserved: content takes space when it is written. Others: -EOPNOTSUPP. */
 enum { MOJO_FALLOC_KEEP_SIZE = 1, MOJO_FALLOC_PUNCH_HOLE = 2, MOJO_FALLOC_ZERO_RANGE = 16 };

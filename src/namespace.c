@@ -35,15 +35,15 @@ int mojo_inode_get(const struct mojo_tree *tree, uint32_t bucket, struct mojo_in
 
 int mojo_inode_put(struct mojo_store *store, struct mojo_tree *tree, const struct mojo_inode *inode)
 {
-	uint8_t key[MOJO_KEY_BYTES_MAX], bytes[MOJO_INODE_BYTES];
+	uint8_t key[MOJO_KEY_BYTES_MAX], bytes[MOJO_INODE_BYTES_MAX];
 	uint32_t bucket = inode->attr.bucket;
 	struct mojo_inode old;
 	int err = mojo_inode_get(tree, bucket, &old);
 	bool is_new = err == -ENOENT;
 	if (err && !is_new)
 		return err;
-	mojo_inode_encode(bytes, inode);
-	err = mojo_tree_put(tree, key, bucket_key(key, MOJO_KEY_INODE, bucket), bytes, sizeof(bytes));
+	uint32_t length = mojo_inode_encode(bytes, inode);
+	err = mojo_tree_put(tree, key, bucket_key(key, MOJO_KEY_INODE, bucket), bytes, length);
 	if (err)
 		return err;
 	bool orphan = inode->attr.nlink == 0, was_orphan = !is_new && old.attr.nlink == 0;
@@ -89,6 +89,7 @@ int mojo_apply_remove(struct mojo_store *store, struct mojo_tree *tree, uint32_t
 	if (err)
 		return err;
 	struct mojo_slotmap map = mojo_map_of(store, tree);
+	map.shared = inode.shared;
 	uint64_t removed;
 	err = mojo_slotmap_clear(&map, bucket, 0, UINT64_MAX, &removed);
 	if (!err)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "checksum.h"
+#include "clone.h"
 #include "namespace.h"
 #include "version.h"
 
@@ -236,7 +237,7 @@ static int check_pages(struct scan *scan, const struct scanned *s)
 				break;
 			}
 			err = read_some(store, address, page, block, &got);
-			if (!err && (got < block || mojo_checksum_page(page, block, pages.bucket, pages.first + i) !=
+			if (!err && (got < block || mojo_checksum_page(page, block, pages.seed, pages.first + i) !=
 							    mojo_get32(pages.checksums + 4 * (size_t)i)))
 				err = -EUCLEAN;
 		}
@@ -364,6 +365,7 @@ static int apply_pages(struct mojo_store *store, const struct mojo_record *recor
 	for (uint32_t i = 0; i < pages.count; i++)
 		sums[i] = mojo_get32(pages.checksums + 4 * (size_t)i);
 	struct mojo_slotmap map = mojo_map_of(store, tree);
+	map.shared = inode.shared;
 	err = mojo_slotmap_set(&map, pages.bucket, pages.first, pages.count, *address, sums, &added);
 	free(sums);
 	*address += pages.count;
@@ -418,6 +420,7 @@ static int apply_share(struct mojo_store *store, struct mojo_tree *tree, const s
 	if (err)
 		return err;
 	struct mojo_slotmap map = mojo_map_of(store, tree);
+	map.shared = inode.shared;
 	err = mojo_slotmap_share(&map, share.bucket, share.first, share.count, share.entries, &added);
 	if (err || !added)
 		return err;
@@ -465,6 +468,7 @@ static int apply_record(struct mojo_store *store, const struct mojo_record *reco
 	struct mojo_record_link link;
 	struct mojo_record_commit commit;
 	struct mojo_record_verdict verdict;
+	struct mojo_record_clone clone;
 	struct mojo_tree *tree;
 	int err, kept;
 	switch (record->type) {
@@ -497,6 +501,9 @@ static int apply_record(struct mojo_store *store, const struct mojo_record *reco
 		return record->length == 4 ? mojo_apply_publish(store, mojo_get32(p)) : -EUCLEAN;
 	case MOJO_RECORD_DROP:
 		return record->length == 4 ? mojo_apply_drop(store, mojo_get32(p)) : -EUCLEAN;
+	case MOJO_RECORD_CLONE:
+		err = mojo_record_clone_decode(record, &clone);
+		return err ? err : mojo_apply_clone(store, &clone, end);
 	case MOJO_RECORD_VERDICT:
 		err = mojo_record_verdict_decode(record, &verdict);
 		return err ? err : mojo_apply_verdict(store, &verdict);

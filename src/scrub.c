@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "checksum.h"
+#include "namespace.h"
 #include "version.h"
 
 #define LEVEL_ANY    UINT32_MAX
@@ -161,7 +162,8 @@ static int throttle(struct scrub *s)
 }
 
 /* @count pages in a row, in the file and on disk. */
-static int read_run(struct scrub *s, uint32_t bucket, uint64_t page, const struct mojo_entry *entries, uint32_t count)
+static int read_run(struct scrub *s, uint32_t bucket, uint32_t seed, uint64_t page, const struct mojo_entry *entries,
+		    uint32_t count)
 {
 	uint32_t page_size = mojo_page_size(s->store);
 	int err = mojo_chunks_read(&s->store->chunks, entries[0].address, s->buf, (size_t)count * page_size);
@@ -170,7 +172,7 @@ static int read_run(struct scrub *s, uint32_t bucket, uint64_t page, const struc
 		int bad = err;
 		if (err && count > 1) /* which one is it? */
 			bad = mojo_chunks_read(&s->store->chunks, entries[i].address, at, page_size);
-		if (bad || mojo_checksum_page(at, page_size, bucket, page + i) != entries[i].checksum)
+		if (bad || mojo_checksum_page(at, page_size, seed, page + i) != entries[i].checksum)
 			bad_page(s, bucket, page + i, entries[i].address);
 	}
 	s->sink->result.pages_read += count;
@@ -185,9 +187,14 @@ static int read_slot(struct scrub *s, uint32_t bucket, uint32_t number)
 	uint64_t first = (uint64_t)number * pps;
 	struct mojo_tree frozen, *tree;
 	struct mojo_slotmap map = { .pages_per_slot = pps };
+	struct mojo_inode inode = { .attr.bucket = bucket };
 	pthread_mutex_lock(&store->mu);
 	int err = mojo_view(store, s->version, &frozen, &tree);
 	map.tree = tree;
+	if (!err) {
+		err = mojo_inode_get(tree, bucket, &inode);
+		err = err == -ENOENT ? 0 : err; /* a fault that others tell of; the pages may be right all the same */
+	}
 	if (!err)
 		err = mojo_slotmap_get(&map, bucket, first, pps, s->entries);
 	for (uint32_t i = 0; i < pps && !err; i++) {
@@ -231,7 +238,7 @@ static int read_slot(struct scrub *s, uint32_t bucket, uint32_t number)
 		       s->entries[i + n].address == s->entries[i].address + n &&
 		       s->entries[i + n].address % store->chunks.chunk_blocks)
 			n++;
-		err = read_run(s, bucket, first + i, &s->entries[i], n);
+		err = read_run(s, bucket, mojo_inode_seed(&inode), first + i, &s->entries[i], n);
 		i += n;
 	}
 	return err;

@@ -171,6 +171,12 @@ static void ask(const struct mojo_slotmap *map, const struct mojo_tree *other, s
 	}
 }
 
+/* Is there a frozen version that was not settled? */
+static bool has_base(const struct mojo_tree *tree)
+{
+	return tree->settled && tree->settled->base.version;
+}
+
 /* @count pages, PIECE at most, from @first on; @entries: as they were, packed. */
 static void pages_gone(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint32_t count,
 		       const uint8_t *entries)
@@ -178,15 +184,17 @@ static void pages_gone(const struct mojo_slotmap *map, uint32_t bucket, uint64_t
 	const struct mojo_tree *tree = map->tree;
 	if (!map->killed)
 		return;
-	bool others = mojo_tree_others(tree), cut = others && tree->settled && tree->settled->cut;
+	bool others = mojo_tree_others(tree), cut = others && tree->settled && tree->settled->cut, shared = false;
 	struct gone gone = { .bucket = bucket, .first = first, .count = count, .lowest = UINT32_MAX };
 	for (uint32_t i = 0; i < count; i++) {
 		struct mojo_entry *entry = &gone.entries[i];
 		*entry = mojo_entry_decode(entries + (size_t)i * MOJO_ENTRY_BYTES);
-		if (!entry->version || (entry->version <= tree->held && !cut))
+		bool is_shared = entry->version && entry->address < map->shared;
+		if (!entry->version || (entry->version <= tree->held && !cut && !is_shared))
 			entry->address = 0;
 		if (entry->address && entry->version < gone.lowest)
 			gone.lowest = entry->version;
+		shared |= is_shared;
 	}
 	if (others && tree->above && gone.lowest != UINT32_MAX)
 		ask(map, tree->above, &gone);
@@ -197,10 +205,12 @@ static void pages_gone(const struct mojo_slotmap *map, uint32_t bucket, uint64_t
 		if (other->version != tree->version)
 			ask(map, other, &gone);
 	}
+	if (shared && has_base(tree) && gone.lowest <= tree->settled->base.version)
+		ask(map, &tree->settled->base, &gone);
 	for (uint32_t i = 0; i < count; i++) {
 		if (!gone.entries[i].address)
 			continue;
-		if (gone.entries[i].version > tree->held)
+		if (gone.entries[i].version > tree->held && gone.entries[i].address >= map->shared)
 			map->killed(map->arg, gone.entries[i].address);
 		else if (tree->blobs->doubted)
 			tree->blobs->doubted(tree->blobs->arg);
@@ -222,13 +232,34 @@ static int refers_to_slot(const struct mojo_tree *other, const void *what, bool 
 	return err == -ENOENT ? 0 : err;
 }
 
+/* The same of one that clones may share: if no other version has it at this key, nobody knows. */
+static void shared_slot_gone(const struct mojo_tree *tree, const struct wanted_slot *wanted)
+{
+	uint32_t label = mojo_ref_decode(wanted->ref).version;
+	bool refers = false;
+	int err = tree->above ? refers_to_slot(tree->above, wanted, &refers) : 0;
+	for (unsigned i = 0; tree->settled && i < tree->settled->count && !err && !refers; i++) {
+		const struct mojo_tree *other = &tree->settled->trees[i];
+		if (other->version >= label && other->version != tree->version)
+			err = refers_to_slot(other, wanted, &refers);
+	}
+	if (!err && !refers && has_base(tree) && tree->settled->base.version >= label)
+		err = refers_to_slot(&tree->settled->base, wanted, &refers);
+	if ((err || !refers) && tree->blobs->doubted)
+		tree->blobs->doubted(tree->blobs->arg);
+}
+
 /* The tree lets go of the slot's blob at @ref. */
 static void slot_gone(const struct mojo_slotmap *map, const uint8_t *key, const uint8_t *ref)
 {
 	const struct mojo_tree *tree = map->tree;
 	uint32_t held = tree->held;
-	if (mojo_tree_others(tree) && !mojo_ref_is_null(ref) && !mojo_ref_in_memory(ref)) {
-		struct wanted_slot wanted = { key, ref };
+	bool on_disk = !mojo_ref_is_null(ref) && !mojo_ref_in_memory(ref);
+	struct wanted_slot wanted = { key, ref };
+	if (on_disk && mojo_ref_decode(ref).address < map->shared) {
+		shared_slot_gone(tree, &wanted);
+		held = UINT32_MAX;
+	} else if (on_disk && mojo_tree_others(tree)) {
 		if (!mojo_tree_alone(tree, mojo_ref_decode(ref).version, refers_to_slot, &wanted))
 			held = UINT32_MAX;
 	}
@@ -614,6 +645,109 @@ void mojo_slotmap_lean_on(const struct mojo_slotmap *map, const struct mojo_tree
 		memcpy(key, cell.key, cell.key_length);
 		length = cell.key_length;
 	}
+}
+
+/* ---- sharing with another bucket ------------------------------------------------------------ */
+
+/* The slot as it is, for a bucket that has none at this place. What is on disk is shared; what is in memory is copied,
+ * for once on disk it would be where addresses do not tell that it is shared. */
+static int clone_slot(const struct mojo_slotmap *map, uint32_t bucket, uint32_t number, struct slot *slot)
+{
+	struct mojo_tree *tree = map->tree;
+	uint8_t key[SLOT_KEY_BYTES];
+	struct mojo_blob *copy = NULL;
+	slot_key(key, bucket, number);
+	if (mojo_ref_in_memory(slot->value.value)) {
+		int err = mojo_blob_new(tree->blobs, MOJO_BLOB_SLOT, tree->version, &copy);
+		if (err)
+			return err;
+		memcpy(copy->data, slot->base->data, copy->data_bytes);
+		mojo_blob_ref(copy, slot->value.value);
+	}
+	int err = mojo_tree_put(tree, key, sizeof(key), slot->value.value, slot->value.value_length);
+	if (err)
+		mojo_blob_put(tree->blobs, copy);
+	return err;
+}
+
+/* Entries [index, end) of the slot, where there are any. */
+static int clone_entries(const struct mojo_slotmap *map, uint32_t bucket, uint32_t number, struct slot *slot,
+			 uint32_t index, uint32_t end)
+{
+	int err = 0;
+	while (index < end && !err) {
+		uint8_t entries[PIECE * MOJO_ENTRY_BYTES];
+		uint32_t n = 0;
+		for (; n < PIECE && index + n < end && is_present(entry_at(slot, index + n)); n++)
+			memcpy(entries + (size_t)n * MOJO_ENTRY_BYTES, entry_at(slot, index + n), MOJO_ENTRY_BYTES);
+		struct change change = {
+			.bucket = bucket, .number = number, .index = index, .count = n, .entries = entries
+		};
+		if (n)
+			err = change_slot(map, &change);
+		index += n ? n : 1;
+	}
+	return err;
+}
+
+/* What to do with the part [low, high) of a slot that has pages there. */
+typedef int part_fn(void *arg, uint32_t number, struct slot *slot, uint32_t low, uint32_t high);
+
+static int each_part(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint64_t count, part_fn *fn,
+		     void *arg, uint64_t *ret_present)
+{
+	uint64_t end = first + count, total = 0;
+	uint32_t number, pps = map->pages_per_slot;
+	int err = 0;
+	for (uint64_t from = first / pps; !err; from = (uint64_t)number + 1) {
+		struct slot slot;
+		err = next_slot(map, bucket, from, &number, &slot.value);
+		uint64_t start = (uint64_t)number * pps;
+		if (err == -ENOENT || (!err && start >= end))
+			break;
+		if (!err)
+			err = slot_ready(map, &slot);
+		if (err)
+			return err;
+		uint32_t low = first > start ? (uint32_t)(first - start) : 0;
+		uint32_t high = end - start < pps ? (uint32_t)(end - start) : pps;
+		uint64_t present = 0;
+		for (uint32_t i = low; i < high; i++)
+			present += is_present(entry_at(&slot, i));
+		if (fn && present)
+			err = fn(arg, number, &slot, low, high);
+		total += present;
+		slot_close(map, &slot);
+	}
+	if (!err || err == -ENOENT)
+		*ret_present = total;
+	return err == -ENOENT ? 0 : err;
+}
+
+int mojo_slotmap_count(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint64_t count,
+		       uint64_t *ret_present)
+{
+	return each_part(map, bucket, first, count, NULL, NULL, ret_present);
+}
+
+struct cloning {
+	const struct mojo_slotmap *map;
+	uint32_t bucket;
+};
+
+static int clone_part(void *arg, uint32_t number, struct slot *slot, uint32_t low, uint32_t high)
+{
+	const struct cloning *c = arg;
+	if (low == 0 && high == c->map->pages_per_slot)
+		return clone_slot(c->map, c->bucket, number, slot);
+	return clone_entries(c->map, c->bucket, number, slot, low, high);
+}
+
+int mojo_slotmap_clone(const struct mojo_slotmap *map, uint32_t bucket, const struct mojo_slotmap *source,
+		       uint32_t from, uint64_t first, uint64_t count, uint64_t *ret_added)
+{
+	struct cloning c = { map, bucket };
+	return each_part(source, from, first, count, clone_part, &c, ret_added);
 }
 
 /* ---- looking ahead -------------------------------------------------------------------------- */

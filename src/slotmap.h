@@ -30,6 +30,9 @@ struct mojo_slotmap {
 	uint32_t pages_per_slot;
 	mojo_page_killed_fn *killed; /* may be NULL for a tree that is only read */
 	void *arg;
+	/* `shared` of the inode of the bucket that is changed. What lies at a lower address may be another bucket's as
+	 * well, of which nothing here tells: it is not killed when it is let go of, but doubted (mojo_blobs.doubted). */
+	uint64_t shared;
 };
 
 /* mojo_slotmap_get - @count entries from page @first on; absent pages give an entry of version 0.
@@ -55,6 +58,16 @@ void mojo_slotmap_lean_on(const struct mojo_slotmap *map, const struct mojo_tree
  * *ret_removed: pages that were present. On failure some may be cleared already. */
 int mojo_slotmap_clear(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint64_t count,
 		       uint64_t *ret_removed);
+
+/* mojo_slotmap_clone - pages from @first on, @count of them, become those of @from in @source, entry by entry, whole
+ * slots at a time where the range covers them. None is there now, and @from is another bucket, or of another tree.
+ * *ret_added: pages that came. On failure some may have come already. */
+int mojo_slotmap_clone(const struct mojo_slotmap *map, uint32_t bucket, const struct mojo_slotmap *source,
+		       uint32_t from, uint64_t first, uint64_t count, uint64_t *ret_added);
+
+/* mojo_slotmap_count - pages that are present from @first on, @count of them. Reads each slot in the range. */
+int mojo_slotmap_count(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint64_t count,
+		       uint64_t *ret_present);
 
 /* mojo_slotmap_next - the first present page at or behind @first; -ENOENT if there is none. */
 int mojo_slotmap_next(const struct mojo_slotmap *map, uint32_t bucket, uint64_t first, uint64_t *ret_page,

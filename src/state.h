@@ -40,7 +40,8 @@ struct mojo_store {
 	uint32_t next_bucket; /* where the search for a free id begins */
 	uint64_t files, directories, frozen;
 	bool mark_pending; /* a dropped version's blocks are still to be found */
-	int64_t mark_since_ns;
+	int64_t mark_since_ns, mark_took_ns;
+	uint64_t doubts;  /* blocks that may be dead, if nothing else makes marking pending */
 	bool mark_failed; /* until the store is opened anew */
 	bool taking;      /* a checkpoint is being taken; one at a time */
 	bool quiet;       /* while it has the state to itself: changes wait for calm */

@@ -24,6 +24,7 @@
 #define IDLE_DEAD_BYTES  (16u << 20)
 #define IDLE_NS          5000000000ll
 #define MARK_NS          60000000000ll
+#define MARK_SHARE       50           /* marking takes no more than one part in so many of the time */
 #define REMOVAL_BYTES    (2u << 20)   /* of the log that only removals may use when the disk is full */
 #define RETRY_DEAD_BYTES (256u << 10) /* dead space for which a full disk is worth two checkpoints */
 #define CLOSE_DEAD_BYTES (1u << 20)   /* dead space for which closing takes a second checkpoint */
@@ -81,7 +82,19 @@ static void blob_doubted(void *arg)
 	struct mojo_store *store = arg;
 	if (!store->mark_pending)
 		store->mark_since_ns = mojo_now(store);
+	store->doubts += !store->mark_pending || store->doubts;
 	store->mark_pending = true; /* it finds what was leaked */
+}
+
+/* Is it time to look for blocks that nobody saw die? That reads the whole index under the lock: better when nobody
+ * waits, but not never; and not for a few that are only in doubt. */
+static bool is_mark_due(const struct mojo_store *store, bool idle, int64_t now)
+{
+	int64_t patience = store->mark_took_ns * MARK_SHARE > MARK_NS ? store->mark_took_ns * MARK_SHARE : MARK_NS;
+	if (!store->mark_pending || store->mark_failed ||
+	    (store->doubts && store->doubts * mojo_page_size(store) < IDLE_DEAD_BYTES))
+		return false;
+	return idle || now - store->mark_since_ns >= patience;
 }
 
 /* The version's tree, for what waits in the open batch. */
@@ -92,19 +105,30 @@ static struct mojo_tree *open_tree(struct mojo_store *store, uint32_t version)
 	return version == store->unpublished ? &store->settling : NULL;
 }
 
-static int hook_inode(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret_bytes)
+static int hook_inode(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret_bytes, uint32_t *ret_length)
 {
 	struct mojo_store *store = arg;
 	struct mojo_inode inode;
 	struct mojo_tree *tree = open_tree(store, version);
 	int err = tree ? mojo_inode_get(tree, bucket, &inode) : -ENOENT;
 	if (!err)
-		mojo_inode_encode(ret_bytes, &inode);
+		*ret_length = mojo_inode_encode(ret_bytes, &inode);
 	return err;
 }
 
-static int hook_pages(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
-		      const uint32_t *checksums)
+static int hook_file(void *arg, uint32_t version, uint32_t bucket, struct mojo_log_file *ret_file)
+{
+	struct mojo_store *store = arg;
+	struct mojo_inode inode;
+	struct mojo_tree *tree = open_tree(store, version);
+	int err = tree ? mojo_inode_get(tree, bucket, &inode) : -ENOENT;
+	if (!err)
+		*ret_file = (struct mojo_log_file){ .seed = mojo_inode_seed(&inode), .shared = inode.shared };
+	return err;
+}
+
+static int hook_pages(void *arg, uint32_t version, uint32_t bucket, const struct mojo_log_file *file, uint64_t first,
+		      uint32_t count, uint64_t address, const uint32_t *checksums)
 {
 	struct mojo_store *store = arg;
 	struct mojo_tree *tree;
@@ -112,6 +136,7 @@ static int hook_pages(void *arg, uint32_t version, uint32_t bucket, uint64_t fir
 	if (err)
 		return err;
 	struct mojo_slotmap map = mojo_map_of(store, tree);
+	map.shared = file->shared;
 	uint32_t added; /* counted already, when the pages came into the batch */
 	err = mojo_slotmap_set(&map, bucket, first, count, address, checksums, &added);
 	int kept = mojo_settle_end(store, tree);
@@ -123,8 +148,8 @@ static void hook_hold(void *arg, struct mojo_log_page **pages, uint32_t count)
 	mojo_bucket_hold(arg, pages, count);
 }
 
-static int hook_share(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count,
-		      const uint8_t *entries)
+static int hook_share(void *arg, uint32_t version, uint32_t bucket, const struct mojo_log_file *file, uint64_t first,
+		      uint32_t count, const uint8_t *entries)
 {
 	struct mojo_store *store = arg;
 	struct mojo_tree *tree;
@@ -132,6 +157,7 @@ static int hook_share(void *arg, uint32_t version, uint32_t bucket, uint64_t fir
 	if (err)
 		return err;
 	struct mojo_slotmap map = mojo_map_of(store, tree);
+	map.shared = file->shared;
 	uint32_t added; /* counted already */
 	err = mojo_slotmap_share(&map, bucket, first, count, entries, &added);
 	int kept = mojo_settle_end(store, tree);
@@ -256,9 +282,8 @@ static void *maintain(void *arg)
 		if (config->flush_ms != UINT32_MAX && log->opened_ns &&
 		    (now - log->opened_ns >= config->flush_ms * 1000000ll || now < log->opened_ns))
 			mojo_log_sync(log);
-		/* Marking reads the whole index under the lock: better when nobody waits, but not never. */
 		bool idle = now - store->checkpoint_ns >= IDLE_NS && mojo_log_is_empty(log);
-		if (store->mark_pending && !store->mark_failed && (idle || now - store->mark_since_ns >= MARK_NS)) {
+		if (is_mark_due(store, idle, now)) {
 			mojo_mark_locked(store);
 		} else if (idle && mojo_space_unreturned(&store->space) * mojo_page_size(store) >= IDLE_DEAD_BYTES) {
 			mojo_checkpoint_locked(store);
@@ -411,6 +436,7 @@ static int init_rooms(struct mojo_store *store)
 	mojo_space_map_init(&store->space, &store->dead, &store->chunks);
 	struct mojo_log_hooks hooks = {
 		.inode = hook_inode,
+		.file = hook_file,
 		.pages = hook_pages,
 		.hold = hook_hold,
 		.share = hook_share,

@@ -20,7 +20,7 @@
 /*
  * What a block is used for, as far as 16 bits can say:
  *   0            nothing
- *   below 32768  a page: a fingerprint of bucket, page, version and checksum
+ *   below 32768  a page: a fingerprint of seed, page, version and checksum, which clones have in common
  *   else         a piece of the index: a fingerprint of the reference, and of which block of it this is
  */
 #define MARK_INDEX 0x8000u
@@ -300,7 +300,7 @@ static uint16_t *mark_of(struct verify *v, uint64_t address, struct chunk **ret_
 	return &chunk->marks[index];
 }
 
-static void mark_page(struct verify *v, uint32_t bucket, uint64_t page, const struct mojo_entry *entry)
+static void mark_page(struct verify *v, uint32_t bucket, uint32_t seed, uint64_t page, const struct mojo_entry *entry)
 {
 	enum mojo_finding_kind kind;
 	struct chunk *chunk;
@@ -317,7 +317,7 @@ static void mark_page(struct verify *v, uint32_t bucket, uint64_t page, const st
 		found_page(v, kind, bucket, page, entry->address, text);
 		return;
 	}
-	uint64_t h = hash(TERM_PAGES, entry->address, (uint64_t)bucket << 32 | page,
+	uint64_t h = hash(TERM_PAGES, entry->address, (uint64_t)seed << 32 | page,
 			  (uint64_t)entry->version << 32 | entry->checksum);
 	uint16_t want = (uint16_t)(h % (MARK_INDEX - 1) + 1);
 	if (*mark == want)
@@ -453,7 +453,10 @@ static int walk_slot(struct verify *v, const uint8_t *key, const uint8_t *value,
 	if (err)
 		return err;
 	struct sum *known = has_base && !deltas ? find_sum(v, sum_key(value)) : NULL;
-	uint64_t owner = (uint64_t)bucket << 32 | number;
+	struct mojo_inode inode = { .attr.bucket = bucket };
+	bool has_inode = mojo_inode_get(v->tree, bucket, &inode) == 0;
+	uint32_t seed = mojo_inode_seed(&inode);
+	uint64_t owner = (uint64_t)seed << 32 | number; /* clones have the same */
 	if (known && known->graph != owner && known->files) {
 		end_run(v);
 		mojo_found(v->sink,
@@ -482,9 +485,8 @@ static int walk_slot(struct verify *v, const uint8_t *key, const uint8_t *value,
 		mojo_blob_put(&v->store->blobs, base);
 		return err;
 	}
-	struct mojo_inode inode;
 	uint64_t present = 0, real = 0, first = (uint64_t)number * pps, limit = UINT64_MAX;
-	if (mojo_inode_get(v->tree, bucket, &inode) == 0)
+	if (has_inode)
 		limit = (inode.attr.size + v->store->root.page_size - 1) / v->store->root.page_size;
 	unsigned at = 0;
 	for (uint32_t i = 0; i < pps; i++) {
@@ -498,7 +500,7 @@ static int walk_slot(struct verify *v, const uint8_t *key, const uint8_t *value,
 		real += entry.address != 0;
 		sum->suspect |= first + i >= limit;
 		if (entry.version)
-			mark_page(v, bucket, first + i, &entry);
+			mark_page(v, bucket, seed, first + i, &entry);
 		else
 			found_page(v, MOJO_FOUND_INDEX, bucket, first + i, entry.address,
 				   "it is said to be written by no version");

@@ -74,6 +74,7 @@ int mojo_find_held(struct mojo_store *store)
 	settled->count = 0;
 	settled->cut = false;
 	store->unpublished = 0;
+	settled->base = (struct mojo_tree){ 0 };
 	store->main.held = UINT32_MAX; /* if it cannot be told: nothing dies */
 	for (;;) {
 		uint8_t key[4];
@@ -98,6 +99,8 @@ int mojo_find_held(struct mojo_store *store)
 		settled->cut = !err && value.settled && settled->count == MOJO_SETTLED_MAX;
 		if (err || !value.settled || settled->cut) {
 			store->main.held = version;
+			if (version)
+				settled->base = tree_of(store, version, value.root);
 			break;
 		}
 		settled->trees[settled->count++] = tree_of(store, version, value.root);
@@ -430,6 +433,7 @@ int mojo_apply_drop(struct mojo_store *store, uint32_t version)
 	if (!store->mark_pending)
 		store->mark_since_ns = mojo_now(store);
 	store->mark_pending = true;
+	store->doubts = 0;
 	return mojo_find_held(store);
 }
 

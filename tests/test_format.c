@@ -643,12 +643,100 @@ static void test_flags_of_records_mean_something_or_are_refused(void **state)
 			size_t offset = 0;
 			mojo_put16(bytes, (uint16_t)type);
 			mojo_put16(bytes + 2, bit < 16 ? (uint16_t)(1u << bit) : 0);
-			int wanted = bit == 16 || (bit == 0 && takes) ? 0 : -EUCLEAN;
+			bool seeded = bit == 1 && type == MOJO_RECORD_PAGES;
+			int wanted = bit == 16 || (bit == 0 && takes) || seeded ? 0 : -EUCLEAN;
 			assert_int_equal(mojo_record_next(bytes, sizeof(bytes), &offset, &record), wanted);
 			if (!wanted)
-				assert_int_equal(record.flags, bit == 0 ? MOJO_RECORD_UNPUBLISHED : 0);
+				assert_int_equal(record.flags, bit == 0 ? MOJO_RECORD_UNPUBLISHED
+							       : seeded ? MOJO_RECORD_SEEDED
+									: 0);
 		}
 	}
+}
+
+static void test_the_seed_of_pages_is_their_bucket_or_told(void **state)
+{
+	uint8_t payload[MOJO_PAGES_FIXED_BYTES + 4 + 2 * 4] = { 0 };
+	struct mojo_record record = { MOJO_RECORD_PAGES, 0, MOJO_PAGES_FIXED_BYTES + 2 * 4, payload };
+	struct mojo_record_pages pages;
+	(void)state;
+	mojo_put32(payload, 3);
+	mojo_put32(payload + 4, 9);
+	mojo_put32(payload + 12, 2);
+	mojo_put32(payload + 16, 77);
+	assert_ok(mojo_record_pages_decode(&record, &pages));
+	assert_int_equal(pages.seed, 9);
+	assert_ptr_equal(pages.checksums, payload + 16);
+	record.flags = MOJO_RECORD_SEEDED;
+	assert_errno(mojo_record_pages_decode(&record, &pages), EUCLEAN); /* too short for that */
+	record.length += 4;
+	assert_ok(mojo_record_pages_decode(&record, &pages));
+	assert_int_equal(pages.seed, 77);
+	assert_int_equal(pages.bucket, 9);
+	assert_ptr_equal(pages.checksums, payload + 20);
+	record.flags = 0;
+	assert_errno(mojo_record_pages_decode(&record, &pages), EUCLEAN);
+	record.flags = MOJO_RECORD_SEEDED;
+	mojo_put32(payload + 16, 0);
+	assert_errno(mojo_record_pages_decode(&record, &pages), EUCLEAN);
+	record.length = MOJO_PAGES_FIXED_BYTES;
+	assert_errno(mojo_record_pages_decode(&record, &pages), EUCLEAN);
+}
+
+static void test_a_clone_comes_back_or_is_refused(void **state)
+{
+	static const struct mojo_record_clone good = { 5, 6, 7, 8, 9, 1ull << 40, INT64_MIN };
+	uint8_t payload[MOJO_CLONE_BYTES];
+	struct mojo_record record = { MOJO_RECORD_CLONE, 0, sizeof(payload), payload };
+	struct mojo_record_clone c;
+	(void)state;
+	mojo_record_clone_encode(payload, &good);
+	assert_ok(mojo_record_clone_decode(&record, &c));
+	assert_true(c.version == 5 && c.source == 6 && c.target == 7 && c.first == 8 && c.count == 9 &&
+		    c.size == 1ull << 40 && c.time_ns == INT64_MIN);
+	for (unsigned i = 0; i < 12; i++) {
+		c = good;
+		switch (i) {
+		case 0:
+			c.version = MOJO_VERSION_MAX + 1;
+			break;
+		case 1:
+			c.source = 0;
+			break;
+		case 2:
+			c.source = MOJO_BUCKET_MAX + 1;
+			break;
+		case 3:
+			c.target = 0;
+			break;
+		case 4:
+			c.target = MOJO_BUCKET_MAX + 1;
+			break;
+		case 5:
+			c.count = 0;
+			break;
+		case 6:
+			c.first = 1ull << 32;
+			break;
+		case 7:
+			c.count = (1ull << 32) - 7;
+			break;
+		case 8:
+			c.count = UINT64_MAX;
+			break;
+		case 9:
+			c.size = (1ull << 32) * MOJO_PAGE_SIZE_MAX + 1;
+			break;
+		default:
+			record.length = sizeof(payload) + (i == 10 ? 1 : UINT32_MAX);
+		}
+		mojo_record_clone_encode(payload, &c);
+		assert_errno(mojo_record_clone_decode(&record, &c), EUCLEAN);
+	}
+	c = (struct mojo_record_clone){ 0, 1, MOJO_BUCKET_MAX, 7, (1ull << 32) - 7, 0, 0 };
+	record.length = sizeof(payload);
+	mojo_record_clone_encode(payload, &c);
+	assert_ok(mojo_record_clone_decode(&record, &c));
 }
 
 static void test_a_verdict_comes_back(void **state)
@@ -739,6 +827,44 @@ static void test_an_inode_that_cannot_be_is_refused(void **state)
 	in = (struct mojo_inode){ .attr = { .mode = S_IFREG, .pages = (1ull << 32) + 1 } };
 	mojo_inode_encode(bytes, &in);
 	assert_errno(mojo_inode_decode(bytes, MOJO_INODE_BYTES, 1, &out), EUCLEAN);
+}
+
+static void test_an_inode_tells_what_it_shares(void **state)
+{
+	static const struct {
+		uint64_t shared;
+		uint32_t seed;
+		bool possible;
+	} cases[] = {
+		{ 1, 0, true },
+		{ 0, 1, true },
+		{ MOJO_ADDRESS_MAX + 1, MOJO_BUCKET_MAX, true },
+		{ 0, 0, false }, /* it need not be so long then */
+		{ MOJO_ADDRESS_MAX + 2, 1, false },
+		{ 1, MOJO_BUCKET_MAX + 1, false },
+	};
+	uint8_t bytes[MOJO_INODE_BYTES_MAX + 1] = { 0 };
+	struct mojo_inode in = { .attr = { .mode = S_IFREG }, .cookie = 9 }, out;
+	(void)state;
+	assert_int_equal(mojo_inode_encode(bytes, &in), MOJO_INODE_BYTES);
+	assert_ok(mojo_inode_decode(bytes, MOJO_INODE_BYTES, 5, &out));
+	assert_int_equal(mojo_inode_seed(&out), 5);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		mojo_put64(bytes + 80, cases[i].shared);
+		mojo_put32(bytes + 88, cases[i].seed);
+		if (!cases[i].possible) {
+			assert_errno(mojo_inode_decode(bytes, MOJO_INODE_BYTES_MAX, 5, &out), EUCLEAN);
+			continue;
+		}
+		in.shared = cases[i].shared;
+		in.seed = cases[i].seed;
+		assert_int_equal(mojo_inode_encode(bytes, &in), MOJO_INODE_BYTES_MAX);
+		assert_ok(mojo_inode_decode(bytes, MOJO_INODE_BYTES_MAX, 5, &out));
+		assert_true(out.shared == in.shared && out.seed == in.seed && out.cookie == 9);
+		assert_int_equal(mojo_inode_seed(&out), in.seed ? in.seed : 5);
+		assert_errno(mojo_inode_decode(bytes, MOJO_INODE_BYTES_MAX - 1, 5, &out), EUCLEAN);
+		assert_errno(mojo_inode_decode(bytes, MOJO_INODE_BYTES_MAX + 1, 5, &out), EUCLEAN);
+	}
 }
 
 static void test_names_are_bytes_without_slash_and_nul(void **state)
@@ -862,9 +988,12 @@ int main(void)
 		cmocka_unit_test(test_a_record_of_a_commit_is_checked),
 		cmocka_unit_test(test_a_version_comes_back),
 		cmocka_unit_test(test_flags_of_records_mean_something_or_are_refused),
+		cmocka_unit_test(test_the_seed_of_pages_is_their_bucket_or_told),
+		cmocka_unit_test(test_a_clone_comes_back_or_is_refused),
 		cmocka_unit_test(test_a_verdict_comes_back),
 		cmocka_unit_test(test_an_inode_comes_back),
 		cmocka_unit_test(test_an_inode_that_cannot_be_is_refused),
+		cmocka_unit_test(test_an_inode_tells_what_it_shares),
 		cmocka_unit_test(test_names_are_bytes_without_slash_and_nul),
 		cmocka_unit_test(test_no_bytes_lead_a_decoder_astray),
 		cmocka_unit_test(test_mutated_roots_and_groups_stay_in_range),

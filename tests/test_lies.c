@@ -111,6 +111,13 @@ static void make_small(struct maker *m)
 	bench_put(b, f, 2 * BENCH_PAGE, 3 * BENCH_PAGE, 7);
 	bench_put(b, bench_file(b, "g"), 0, 2 * BENCH_PAGE, 8);
 	sync_and_note(m);
+	uint64_t copied; /* pages and a slot that two files share, one of which is then written to */
+	uint32_t h = bench_file(b, "h");
+	assert_ok(mojo_copy(b->store, 1, a, 0, h, 0, UINT64_MAX, &copied));
+	assert_ok(mojo_copy(b->store, MOJO_ACTIVE, f, 0, bench_file(b, "i"), 0, UINT64_MAX, &copied));
+	sync_and_note(m);
+	bench_put(b, h, BENCH_PAGE, BENCH_PAGE, 11);
+	sync_and_note(m);
 	commit_and_note(m, "four");
 	bench_put(b, a, 2 * BENCH_PAGE, 30, 9);
 	sync_and_note(m);

@@ -112,22 +112,33 @@ struct world {
 	uint32_t gone_bucket; /* has no inode any more */
 	int pages_error;
 	uint64_t held, own; /* pages of which a block is there: bits */
+	uint32_t seeded, seed; /* a bucket whose pages have the seed of another */
 };
 
-static int on_inode(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret_bytes)
+static int on_inode(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret_bytes, uint32_t *ret_length)
 {
 	struct world *world = arg;
 	(void)version;
 	if (bucket == world->gone_bucket)
 		return -ENOENT;
-	mojo_inode_encode(ret_bytes, &(struct mojo_inode){ .attr = { .mode = S_IFREG | 0644, .size = bucket * 10 } });
+	struct mojo_inode inode = { .attr = { .mode = S_IFREG | 0644, .size = bucket * 10 } };
+	*ret_length = mojo_inode_encode(ret_bytes, &inode);
 	return 0;
 }
 
-static int on_pages(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count, uint64_t address,
-		    const uint32_t *checksums)
+static int on_file(void *arg, uint32_t version, uint32_t bucket, struct mojo_log_file *ret_file)
 {
 	struct world *world = arg;
+	(void)version;
+	*ret_file = (struct mojo_log_file){ .seed = bucket == world->seeded ? world->seed : bucket, .shared = bucket };
+	return 0;
+}
+
+static int on_pages(void *arg, uint32_t version, uint32_t bucket, const struct mojo_log_file *file, uint64_t first,
+		    uint32_t count, uint64_t address, const uint32_t *checksums)
+{
+	struct world *world = arg;
+	assert_int_equal(file->shared, bucket);
 	for (uint32_t i = 0; i < count && !world->pages_error; i++) {
 		assert_true(world->told_count < PAGES_MAX);
 		world->told[world->told_count++] =
@@ -151,10 +162,11 @@ static void on_hold(void *arg, struct mojo_log_page **pages, uint32_t count)
 	}
 }
 
-static int on_share(void *arg, uint32_t version, uint32_t bucket, uint64_t first, uint32_t count,
-		    const uint8_t *entries)
+static int on_share(void *arg, uint32_t version, uint32_t bucket, const struct mojo_log_file *file, uint64_t first,
+		    uint32_t count, const uint8_t *entries)
 {
 	struct world *world = arg;
+	assert_int_equal(file->shared, bucket);
 	for (uint32_t i = 0; i < count && !world->pages_error; i++) {
 		struct mojo_entry entry = mojo_entry_decode(entries + i * MOJO_ENTRY_BYTES);
 		world->told[world->told_count++] =
@@ -211,7 +223,7 @@ static int setup(void **state)
 	mojo_chunks_init(&world->chunks, world->io, PAGE, PER_CHUNK, false);
 	assert_ok(mojo_chunks_create(&world->chunks, 0, -1));
 	pthread_mutex_init(&world->mu, NULL);
-	struct mojo_log_hooks hooks = { on_inode, on_pages,  on_hold,   on_share, on_dead,
+	struct mojo_log_hooks hooks = { on_inode, on_file, on_pages,  on_hold,   on_share, on_dead,
 					on_spare, on_scarce, on_failed, world };
 	assert_ok(mojo_log_init(&world->log, &world->mu, &world->chunks, &hooks, store_id));
 	world->spare = -1;
@@ -296,7 +308,7 @@ static struct found *read_group(struct mojo_io *io, uint64_t address)
 			for (uint32_t i = 0; i < pages.count; i++, block++) {
 				uint8_t data[PAGE];
 				assert_ok(mojo_chunks_read(&chunks, block, data, PAGE));
-				assert_int_equal(mojo_checksum_page(data, PAGE, pages.bucket, pages.first + i),
+				assert_int_equal(mojo_checksum_page(data, PAGE, pages.seed, pages.first + i),
 						 mojo_get32(pages.checksums + 4ull * i));
 			}
 		}
@@ -500,6 +512,32 @@ static void test_pages_that_a_block_holds_are_not_written(void **state)
 		bench_fill(want, PAGE, tags[i]);
 		assert_memory_equal(data, want, PAGE);
 	}
+	found_free(found);
+}
+
+/* A bucket whose pages have another one's seed: the record tells, for recovery has no index to ask. */
+static void test_pages_tell_a_seed_that_is_not_their_bucket(void **state)
+{
+	struct world *world = *state;
+	struct mojo_record_pages pages;
+	world->seeded = 9;
+	world->seed = 3;
+	add_page(world, 8, 1, 1);
+	add_page(world, 9, 1, 2);
+	add_page(world, 9, 2, 3);
+	assert_ok(mojo_log_sync(&world->log));
+	struct found *found = read_group(world->io, 0);
+	assert_non_null(found);
+	assert_int_equal(found->records[found->count - 2].flags, 0);
+	assert_ok(mojo_record_pages_decode(&found->records[found->count - 1], &pages));
+	assert_int_equal(found->records[found->count - 1].flags, MOJO_RECORD_SEEDED);
+	assert_int_equal(pages.bucket, 9);
+	assert_int_equal(pages.seed, 3);
+	assert_int_equal(pages.count, 2);
+	for (unsigned i = 0; i < world->told_count; i++)
+		assert_int_equal(
+			world->told[i].checksum,
+			mojo_get32(i ? pages.checksums + 4 * (i - 1) : found->records[found->count - 2].payload + 16));
 	found_free(found);
 }
 
@@ -1246,6 +1284,7 @@ int main(void)
 		WITH_LOG(test_a_group_is_records_inodes_pages_and_the_closing_record),
 		WITH_LOG(test_a_closing_record_is_the_last_and_is_applied_behind_the_pages),
 		WITH_LOG(test_pages_that_a_block_holds_are_not_written),
+		WITH_LOG(test_pages_tell_a_seed_that_is_not_their_bucket),
 		WITH_LOG(test_a_page_written_twice_is_one_page),
 		WITH_LOG(test_an_inode_that_is_gone_is_left_out),
 		WITH_LOG(test_thousands_of_inodes_take_several_header_blocks),

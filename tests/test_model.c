@@ -188,6 +188,23 @@ static void content_zero(struct content **shared, uint64_t offset, uint64_t end)
 	content->count = keep;
 }
 
+/* The @length bytes of @from at @offset_in become those of *shared at @offset_out. */
+static void content_copy(struct content **shared, const struct content *from, uint64_t offset_in, uint64_t offset_out,
+			 uint64_t length)
+{
+	content_zero(shared, offset_out, offset_out + length);
+	for (size_t i = content_find(from, offset_in / PIECE); i < from->count; i++) {
+		uint64_t first = from->places[i].number * PIECE;
+		uint64_t begin = first > offset_in ? first : offset_in;
+		uint64_t end = first + PIECE < offset_in + length ? first + PIECE : offset_in + length;
+
+		if (first >= offset_in + length)
+			break;
+		content_write(shared, begin - offset_in + offset_out, from->places[i].piece->data + (begin - first),
+			      (size_t)(end - begin));
+	}
+}
+
 static void content_read(const struct content *content, uint64_t offset, unsigned char *buf, size_t length)
 {
 	size_t i = content_find(content, offset / PIECE);
@@ -264,6 +281,7 @@ struct run {
 
 	unsigned char *buf, *buf2; /* IO_BYTES_MAX each */
 	unsigned long reopened, crashed, power_cuts, committed, dropped, surprises, verified;
+	unsigned long copied;
 	unsigned long settled, published, given_up, refrozen; /* steps, versions, versions; crashes with one */
 	unsigned long restored;                               /* steps that wrote what was there before */
 };
@@ -791,8 +809,9 @@ static void check_everything(struct run *r)
 	for (size_t i = 1; i < all.count; i++) {
 		const struct owned_address *a = &all.list[i - 1], *b = &all.list[i];
 
-		if (a->address == b->address && (a->bucket != b->bucket || a->page != b->page ||
-						 a->version != b->version || a->checksum != b->checksum))
+		/* The bucket may be another one: a copy shares its pages, at the same places. */
+		if (a->address == b->address &&
+		    (a->page != b->page || a->version != b->version || a->checksum != b->checksum))
 			die(r,
 			    "block %" PRIu64 " is page %" PRIu64 " of bucket %" PRIu32 " (version %" PRIu32
 			    ") and page %" PRIu64 " of bucket %" PRIu32 " (version %" PRIu32 ") at once",
@@ -1256,6 +1275,110 @@ static void do_truncate(struct run *r)
 	set_size(node, attr.size);
 	expect(r, mojo_setattr(r->store, node->bucket, MOJO_SET_SIZE, &attr, &attr), 0, "mojo_setattr (size)");
 	check_attr(r, MOJO_ACTIVE, r->now, node, &attr, "setattr (size)");
+}
+
+/* A file of any version, and which one. */
+static struct node *pick_source(struct run *r, uint32_t *ret_version)
+{
+	struct tree *tree = r->now;
+	unsigned start = (unsigned)below(r, NODES_MAX);
+
+	*ret_version = MOJO_ACTIVE;
+	if (r->draft.version && chance(r, 5)) {
+		*ret_version = r->draft.version;
+		tree = r->draft.tree;
+	} else if (r->frozen_count && chance(r, 2)) {
+		struct frozen *frozen = &r->frozen[below(r, r->frozen_count)];
+
+		*ret_version = frozen->version;
+		tree = frozen->tree;
+	}
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		struct node *node = &tree->nodes[(start + i) % NODES_MAX];
+
+		if (node->alive && is_file(node))
+			return node;
+	}
+	return NULL;
+}
+
+static void copy_range(struct run *r, uint32_t version, struct node *source, uint64_t offset_in, struct node *target,
+		       uint64_t offset_out, uint64_t length)
+{
+	uint64_t apart = offset_in < offset_out ? offset_out - offset_in : offset_in - offset_out;
+	uint64_t until_end = offset_in < source->size ? source->size - offset_in : 0;
+	bool within = version == MOJO_ACTIVE && source == target;
+
+	trace(r,
+	      "copy bucket %" PRIu32 " of version %" PRIu32 " offset %" PRIu64 " to bucket %" PRIu32 " offset %" PRIu64
+	      " length %" PRIu64,
+	      source->bucket, version, offset_in, target->bucket, offset_out, length);
+	if (within && apart < (length < until_end ? length : until_end)) {
+		uint64_t none;
+
+		expect(r,
+		       mojo_copy(r->store, version, source->bucket, offset_in, target->bucket, offset_out, length,
+				 &none),
+		       -EINVAL, "mojo_copy of ranges that overlap");
+		return;
+	}
+	for (;;) {
+		uint64_t left = offset_in < source->size ? source->size - offset_in : 0, copied = UINT64_MAX;
+
+		left = left < length ? left : length;
+		expect(r,
+		       mojo_copy(r->store, version, source->bucket, offset_in, target->bucket, offset_out, length,
+				 &copied),
+		       0, "mojo_copy");
+		if (copied > left || (left && !copied))
+			die(r, "%" PRIu64 " bytes were copied of %" PRIu64, copied, left);
+		if (!copied)
+			break;
+		struct content *from = source->content;
+
+		from->refs++; /* the target may be the same */
+		content_copy(&target->content, from, offset_in, offset_out, copied);
+		content_put(from);
+		if (target->size < offset_out + copied)
+			target->size = offset_out + copied;
+		offset_in += copied;
+		offset_out += copied;
+		length -= copied;
+		if (within && copied == left) /* its end has moved on with it */
+			break;
+	}
+	r->copied++;
+}
+
+static void do_copy(struct run *r)
+{
+	uint32_t version;
+	struct node *source = pick_source(r, &version), *target = pick(r, is_file);
+	struct mojo_attr attr = { 0 };
+	uint64_t at;
+
+	if (!source || !target)
+		return;
+	switch (below(r, 8)) {
+	case 0: /* as bytes, from anywhere to anywhere */
+		copy_range(r, version, source, pick_offset(r, source), target, pick_offset(r, target), pick_length(r));
+		break;
+	case 1: /* what is there already may get in the way */
+	case 2:
+		at = pick_offset(r, source) / r->page_size * r->page_size;
+		copy_range(r, version, source, at, target, at,
+			   chance(r, 2) || source->sparse ? pick_length(r) : SMALL_FILE_BYTES);
+		break;
+	default: /* as cp(1) does */
+		if (version == MOJO_ACTIVE && source == target)
+			return;
+		set_size(target, 0);
+		expect(r, mojo_setattr(r->store, target->bucket, MOJO_SET_SIZE, &attr, &attr), 0,
+		       "mojo_setattr (size)");
+		target->sparse |= source->sparse;
+		at = chance(r, 4) ? pick_offset(r, source) / r->page_size * r->page_size : 0;
+		copy_range(r, version, source, at, target, at, UINT64_MAX);
+	}
 }
 
 static void do_fallocate(struct run *r)
@@ -1774,6 +1897,7 @@ static const struct operation operations[] = {
 	{ do_list, 100 },   { do_lookup, 300 },   { do_seek, 200 },     { do_sync, 300 },      { do_commit, 12 },
 	{ do_drop, 8 },     { do_checkpoint, 8 }, { do_close, 4 },      { do_crash, 8 },       { do_power_cut, 8 },
 	{ do_settle, 900 }, { do_freeze, 24 },    { do_publish, 14 },   { do_give_up, 4 },     { do_verdict, 6 },
+	{ do_copy, 300 },
 };
 
 static void one_operation(struct run *r)
@@ -1941,6 +2065,7 @@ static void test_engine_does_what_the_model_does(void **state)
 		      "a checkpoint of the engine's own), %lu full verifications\n",
 		      (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9, r->committed,
 		      r->dropped, r->reopened, r->crashed, r->power_cuts, r->surprises, r->verified);
+	print_message("%lu copies\n", r->copied);
 	print_message(
 		"settling: %lu steps, %lu of older content, %lu versions published, %lu given up, %lu openings in "
 		"the middle\n",

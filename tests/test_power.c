@@ -407,6 +407,7 @@ struct run {
 enum op {
 	OP_WRITE,
 	OP_FILL,
+	OP_COPY,
 	OP_CREATE,
 	OP_UNLINK,
 	OP_RENAME,
@@ -560,6 +561,32 @@ static void do_fill(struct run *run)
 		content_new(item->content, item->content->size > length ? item->content->size : length);
 	memcpy(content->data, run->buf, length);
 	set_content(item, content);
+}
+
+/* All of a file becomes that of an empty one, which shares its pages; or some bytes are copied. */
+static void do_copy(struct run *run)
+{
+	struct item *from = pick_file(run), *to = pick_file(run);
+	uint64_t copied = 0;
+	if (!from || !to) {
+		do_create(run);
+		return;
+	}
+	for (unsigned i = 0; i < run->now->count && to->content->size; i++)
+		if (run->now->items[i].content && run->now->items[i].content->size == 0)
+			to = &run->now->items[i];
+	size_t length = from->content->size;
+	if (from == to || !length)
+		return;
+	if (to->content->size && length > 60000) /* one piece, as in do_write() */
+		length = 60000;
+	assert_ok(mojo_copy(run->store, MOJO_ACTIVE, bucket_of(run, from->path), 0, bucket_of(run, to->path), 0, length,
+			    &copied));
+	assert_int_equal(copied, length);
+	size_t size = to->content->size > length ? to->content->size : length;
+	struct content *content = content_new(to->content, size);
+	memcpy(content->data, from->content->data, length);
+	set_content(to, content);
 }
 
 static void do_truncate(struct run *run)
@@ -798,6 +825,9 @@ static bool do_op(struct run *run, enum op op)
 	case OP_FILL:
 		do_fill(run);
 		return false;
+	case OP_COPY:
+		do_copy(run);
+		return false;
 	case OP_CREATE:
 		do_create(run);
 		return false;
@@ -937,10 +967,11 @@ static struct run *run_new(uint32_t page_size, uint64_t seed, struct mojo_io *ba
 static void run_work(struct run *run, const enum op *script)
 {
 	static const unsigned weights[OP_COUNT] = {
-		[OP_WRITE] = 44,   [OP_FILL] = 4,  [OP_CREATE] = 5, [OP_UNLINK] = 3,  [OP_RENAME] = 4,
-		[OP_TRUNCATE] = 3, [OP_PUNCH] = 3, [OP_CHMOD] = 2,  [OP_MKDIR] = 2,   [OP_RMDIR] = 1,
-		[OP_HOLD] = 2,     [OP_SYNC] = 12, [OP_COMMIT] = 4, [OP_DROP] = 4,    [OP_CHECKPOINT] = 2,
-		[OP_REOPEN] = 1,   [OP_CRASH] = 1, [OP_FREEZE] = 4, [OP_SETTLE] = 14, [OP_PUBLISH] = 3,
+		[OP_WRITE] = 44,     [OP_COPY] = 4,     [OP_FILL] = 4,  [OP_CREATE] = 5, [OP_UNLINK] = 3,
+		[OP_RENAME] = 4,     [OP_TRUNCATE] = 3, [OP_PUNCH] = 3, [OP_CHMOD] = 2,  [OP_MKDIR] = 2,
+		[OP_RMDIR] = 1,      [OP_HOLD] = 2,     [OP_SYNC] = 12, [OP_COMMIT] = 4, [OP_DROP] = 4,
+		[OP_CHECKPOINT] = 2, [OP_REOPEN] = 1,   [OP_CRASH] = 1, [OP_FREEZE] = 4, [OP_SETTLE] = 14,
+		[OP_PUBLISH] = 3,
 	};
 	unsigned total = 0;
 	for (unsigned i = 0; i < OP_COUNT; i++)
@@ -1249,6 +1280,8 @@ static void every_state_of_short_work(void **state)
 		{ OP_CREATE, OP_WRITE, OP_CHECKPOINT, OP_TRUNCATE, OP_CHECKPOINT, OP_PUNCH, OP_CHECKPOINT, OP_WRITE,
 		  OP_SYNC },
 		{ OP_MKDIR, OP_CREATE, OP_WRITE, OP_SYNC, OP_HOLD, OP_WRITE, OP_CRASH, OP_COMMIT, OP_CHECKPOINT },
+		{ OP_CREATE, OP_WRITE, OP_CREATE, OP_COPY, OP_SYNC, OP_WRITE, OP_CRASH, OP_WRITE, OP_CHECKPOINT,
+		  OP_UNLINK, OP_REOPEN },
 	};
 	static const uint32_t page_sizes[] = { 4096, 65536 };
 	uint64_t most = test_is_long() ? 4000 : 160 / TEST_SLOWNESS, sampled = 0;

@@ -429,7 +429,11 @@ static void test_a_record_that_makes_no_sense_is_refused(void **state)
 		{ .type = MOJO_RECORD_CLEAR, .length = 19 },
 		{ .type = MOJO_RECORD_COMMIT, .length = 15 },
 		{ .type = MOJO_RECORD_COMMIT, .length = 16, .payload = { 7 } }, /* another version is active */
-		{ .type = MOJO_RECORD_DROP, .length = 4, .payload = { 7 } },    /* no such version */
+		{ .type = MOJO_RECORD_CLONE, .length = MOJO_CLONE_BYTES - 1 },
+		{ .type = MOJO_RECORD_CLONE,
+		  .length = MOJO_CLONE_BYTES,
+		  .payload = { 0, 0, 0, 0, 9, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 } }, /* no such file */
+		{ .type = MOJO_RECORD_DROP, .length = 4, .payload = { 7 } },                      /* no such version */
 		{ .type = MOJO_RECORD_BLOBS, .length = 11 },
 		{ .type = MOJO_RECORD_BLOBS,
 		  .length = 12,

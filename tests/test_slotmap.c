@@ -55,7 +55,7 @@ static struct world *world_new(const char *name, uint32_t page_size, uint32_t pa
 	world->pages_per_slot = pages_per_slot;
 	shelf_init(&world->shelf, page_size, pages_per_slot, TINY_CACHE);
 	world->tree = (struct mojo_tree){ .blobs = &world->shelf.blobs, .kind = MOJO_TREE_MAIN, .version = 1 };
-	world->map = (struct mojo_slotmap){ &world->tree, pages_per_slot, on_killed, world };
+	world->map = (struct mojo_slotmap){ &world->tree, pages_per_slot, on_killed, world, 0 };
 	world->next_address = 1;
 	return world;
 }
@@ -121,7 +121,7 @@ static void assert_entry(const struct mojo_entry *have, const struct mojo_entry 
 
 static void assert_map(struct world *world, struct mojo_tree *tree, const struct model *model)
 {
-	struct mojo_slotmap map = { tree, world->pages_per_slot, NULL, NULL };
+	struct mojo_slotmap map = { tree, world->pages_per_slot, NULL, NULL, 0 };
 	for (uint32_t b = 0; b < BUCKETS; b++) {
 		struct mojo_entry entries[LOW_PAGES];
 		assert_ok(mojo_slotmap_get(&map, b + 1, 0, LOW_PAGES, entries));

@@ -47,8 +47,9 @@ static struct mojo_store *make(struct mojo_io *io)
 {
 	struct mojo_geometry geometry = { .page_size = FUZZ_PAGE, .pages_per_slot = 64, .chunk_bytes = FUZZ_CHUNK };
 	struct mojo_store *store;
-	struct mojo_attr d, a, b, c;
+	struct mojo_attr d, a, b, c, e, f;
 	uint32_t version;
+	uint64_t copied;
 	must(mojo_create(io, &geometry, &quiet));
 	must(mojo_open(io, &quiet, &store));
 	must(mojo_mknod(store, MOJO_ROOT_BUCKET, "d", S_IFDIR | 0755, 0, 1, 2, &d));
@@ -75,6 +76,9 @@ static struct mojo_store *make(struct mojo_io *io)
 	must(mojo_version_verdict(store, version, MOJO_VERDICT_BAD, "page 7", 6));
 	fill(store, b.bucket, 24ull * FUZZ_PAGE, 16 * FUZZ_PAGE, 39);
 	/* One that is not published: some of what was changed in it is in the index, some in the log. */
+	must(mojo_mknod(store, MOJO_ROOT_BUCKET, "e", S_IFREG | 0644, 0, 1, 2, &e));
+	must(mojo_mknod(store, d.bucket, "f", S_IFREG | 0644, 0, 1, 2, &f));
+	must(mojo_copy(store, MOJO_ACTIVE, b.bucket, 0, e.bucket, 0, UINT64_MAX, &copied));
 	must(mojo_freeze(store, "fourth", 6, NULL, NULL, &version));
 	must(mojo_settle_write(store, version, b.bucket, 6 * FUZZ_PAGE, "settled", 7));
 	fill(store, b.bucket, 7ull * FUZZ_PAGE, 100, 40);
@@ -85,6 +89,8 @@ static struct mojo_store *make(struct mojo_io *io)
 	must(mojo_settle_unlink(store, version, d.bucket, "c2"));
 	fill(store, b.bucket, 9ull * FUZZ_PAGE, 100, 41);
 	must(mojo_version_verdict(store, 2, MOJO_VERDICT_GOOD, NULL, 0));
+	must(mojo_copy(store, 2, a.bucket, 0, f.bucket, 0, UINT64_MAX, &copied));
+	fill(store, e.bucket, 0, FUZZ_PAGE, 42);
 	must(mojo_sync(store));
 	return store;
 }
@@ -175,6 +181,7 @@ void fuzz_use(struct mojo_io *io)
 	struct mojo_info all;
 	struct mojo_attr attr;
 	uint32_t version;
+	uint64_t copied;
 	unsigned seen = 0, seen_changed = 0;
 	if (mojo_open(io, &quiet, &store) != 0)
 		return;
@@ -193,6 +200,10 @@ void fuzz_use(struct mojo_io *io)
 	for (uint32_t bucket = 1; bucket < 8; bucket++) {
 		mojo_write(store, bucket, 4000, "some bytes over the edge of a page", 34);
 		mojo_setattr(store, bucket, MOJO_SET_SIZE, &(struct mojo_attr){ .size = 5000 * bucket }, &attr);
+	}
+	for (uint32_t bucket = 2; bucket < 8; bucket++) {
+		mojo_copy(store, bucket % 3, bucket, 0, bucket + 1, 0, UINT64_MAX, &copied);
+		mojo_copy(store, MOJO_ACTIVE, bucket, 100, bucket ^ 1, 5000, 5000, &copied);
 	}
 	mojo_mknod(store, MOJO_ROOT_BUCKET, "new", S_IFREG | 0600, 0, 0, 0, &attr);
 	mojo_rename(store, MOJO_ROOT_BUCKET, "d", MOJO_ROOT_BUCKET, "e", 0);

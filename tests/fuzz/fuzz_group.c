@@ -18,6 +18,7 @@ static void decode_records(const uint8_t *p, size_t length)
 		struct mojo_record_link link;
 		struct mojo_record_commit commit;
 		struct mojo_record_verdict verdict;
+		struct mojo_record_clone clone;
 		struct mojo_inode inode;
 		uint64_t sum = 0;
 		if (mojo_record_pages_decode(&record, &pages) == 0)
@@ -29,6 +30,8 @@ static void decode_records(const uint8_t *p, size_t length)
 			sum += mojo_checksum64(commit.message, commit.message_length, sum);
 		if (mojo_record_verdict_decode(&record, &verdict) == 0)
 			sum += mojo_checksum64(verdict.text, verdict.text_length, sum);
+		if (mojo_record_clone_decode(&record, &clone) == 0)
+			sum += clone.first + clone.count;
 		mojo_inode_decode(record.payload, record.length, 5, &inode);
 		used = sum;
 		if (offset > length)

@@ -7,10 +7,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct mojo_inode inode;
-	uint8_t again[MOJO_INODE_BYTES];
+	uint8_t again[MOJO_INODE_BYTES_MAX];
 	if (mojo_inode_decode(data, size, 7, &inode) == 0) {
-		mojo_inode_encode(again, &inode);
-		if (memcmp(again, data, sizeof(again)) != 0)
+		if (mojo_inode_encode(again, &inode) != size || memcmp(again, data, size) != 0)
 			abort();
 	}
 	if (size >= MOJO_REF_BYTES && mojo_ref_valid(data, FUZZ_PAGE)) {

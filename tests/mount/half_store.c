@@ -72,9 +72,10 @@ int main(int argc, char **argv)
 {
 	struct half half = { 0 };
 	struct mojo_config config = { .no_background = true, .flush_ms = UINT32_MAX };
-	struct mojo_attr a, b, c, attr = { .size = 9000 };
+	struct mojo_attr a, b, c, d, e, attr = { .size = 9000 };
 	struct mojo_io *io;
 	uint32_t version;
+	uint64_t copied;
 	if (argc != 3) {
 		fputs("usage: half_store STORE WANTED\n", stderr);
 		return 2;
@@ -89,6 +90,8 @@ int main(int argc, char **argv)
 	must(mojo_write(half.store, a.bucket, 0, fill(&half, 'a'), BYTES), "writing");
 	must(mojo_write(half.store, b.bucket, 100, fill(&half, 'b'), BYTES - 100), "writing");
 	must(mojo_write(half.store, c.bucket, 0, fill(&half, 'c'), 5), "writing");
+	must(mojo_mknod(half.store, MOJO_ROOT_BUCKET, "d", S_IFREG | 0644, 0, 0, 0, &d), "making a file");
+	must(mojo_mknod(half.store, MOJO_ROOT_BUCKET, "e", S_IFREG | 0644, 0, 0, 0, &e), "making a file");
 	must(mojo_commit(half.store, "one", 3, &version), "committing");
 	must(mojo_freeze(half.store, "two", 3, NULL, NULL, &version), "freezing");
 	must(mojo_settle_write(half.store, version, a.bucket, 5000, fill(&half, 'd'), 6000), "settling");
@@ -104,6 +107,9 @@ int main(int argc, char **argv)
 	must(mojo_write(half.store, b.bucket, 0, fill(&half, 'g'), 20000), "writing");
 	must(mojo_settle_write(half.store, version, b.bucket, 8000, fill(&half, 'h'), 1000), "settling");
 	must(mojo_settle_unlink(half.store, version, MOJO_ROOT_BUCKET, "c"), "settling");
+	must(mojo_copy(half.store, 1, a.bucket, 0, d.bucket, 0, 3 * 4096, &copied), "copying");
+	must(mojo_copy(half.store, MOJO_ACTIVE, d.bucket, 4096, e.bucket, 4096, BYTES, &copied), "copying");
+	must(mojo_write(half.store, d.bucket, 4096, fill(&half, 'i'), 5000), "writing");
 	must(mojo_sync(half.store), "flushing");
 	note(&half, MOJO_ACTIVE, 0);
 	for (unsigned i = 1; i <= 3; i++)
