@@ -8,8 +8,9 @@
 
 #include "ops.h"
 
-#define BUFFER_BYTES   (1u << 20) /* the most that the kernel reads or writes at a time */
-#define MAX_BACKGROUND 64u        /* readahead under way at a time; the kernel's 12 leave a disk idle */
+#define BUFFER_BYTES   (1u << 20)   /* the most that the kernel reads or writes at a time */
+#define COPY_BYTES_MAX (2ull << 30) /* shared by one request; the answer has 32 bits for it */
+#define MAX_BACKGROUND 64u          /* readahead under way at a time; the kernel's 12 leave a disk idle */
 
 /* fi->fh of a file of the active tree: a tree_file, whose lowest bit says that the handle can write. */
 #define HANDLE_WRITABLE 1u
@@ -710,6 +711,38 @@ static void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 	reply_error(req, error);
 }
 
+/*
+ * Before it asks, the kernel writes back what it has of both ranges that is dirty; after it, it drops what it has of the
+ * target's. Where shared memory is concerned it is left to copy by itself.
+ */
+static void do_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
+			       fuse_ino_t ino_out, off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags)
+{
+	struct ops *ops = begin_transfer(req, COUNTER_COPY_FILE_RANGE, FOLLOW_BULK);
+	struct tree_node from = tree_node(ino_in), to = tree_node(ino_out);
+	struct tree_file *file = handle_file(fi_out);
+	uint64_t copied = 0;
+	int error = 0;
+
+	(void)fi_in;
+	(void)flags;
+	if (tree_is_frozen(to))
+		error = -EROFS;
+	else if (tree_is_memory(from) || tree_is_memory(to))
+		error = -EOPNOTSUPP;
+	else if (from.kind == TREE_BUCKET) { /* the others are empty */
+		evidence_changing(tree_evidence(ops->tree), to.bucket, (uint64_t)off_out);
+		error = mojo_copy(tree_store(ops->tree), from.version, from.bucket, (uint64_t)off_in, to.bucket,
+				  (uint64_t)off_out, len < COPY_BYTES_MAX ? len : COPY_BYTES_MAX, &copied);
+	}
+	if (!error && file && !keeps_set_id(req) && tree_written(ops->tree, file))
+		forget_attributes(ops, ino_out);
+	if (error)
+		reply_error(req, error);
+	else
+		fuse_reply_write(req, (size_t)copied);
+}
+
 static void do_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
 {
 	struct ops *ops = begin(req, COUNTER_LSEEK);
@@ -953,6 +986,7 @@ const struct fuse_lowlevel_ops *ops_table(void)
 		.write = do_write,
 		.fallocate = do_fallocate,
 		.lseek = do_lseek,
+		.copy_file_range = do_copy_file_range,
 		.fsync = do_fsync,
 		.fsyncdir = do_fsyncdir,
 		.opendir = do_opendir,
