@@ -388,8 +388,7 @@ void mojo_log_prepare(struct mojo_log *log)
 
 /* The most that is recorded of one page. */
 #define PAGE_RECORD_BYTES (MOJO_RECORD_HEADER_BYTES + MOJO_SHARE_FIXED_BYTES + MOJO_ENTRY_BYTES)
-static_assert(PAGE_RECORD_BYTES >= MOJO_RECORD_HEADER_BYTES + MOJO_PAGES_FIXED_BYTES + 4 + 4,
-	      "of one that is written");
+static_assert(PAGE_RECORD_BYTES >= MOJO_RECORD_HEADER_BYTES + MOJO_PAGES_FIXED_BYTES + 4 + 4, "of one that is written");
 
 /* Would the open batch, as a group, reach what is being prepared? */
 static bool is_in_the_way(const struct mojo_log *log)

@@ -111,7 +111,7 @@ struct world {
 	unsigned scarce;      /* how often it was said that there is something to prepare */
 	uint32_t gone_bucket; /* has no inode any more */
 	int pages_error;
-	uint64_t held, own; /* pages of which a block is there: bits */
+	uint64_t held, own;    /* pages of which a block is there: bits */
 	uint32_t seeded, seed; /* a bucket whose pages have the seed of another */
 };
 
@@ -223,8 +223,8 @@ static int setup(void **state)
 	mojo_chunks_init(&world->chunks, world->io, PAGE, PER_CHUNK, false);
 	assert_ok(mojo_chunks_create(&world->chunks, 0, -1));
 	pthread_mutex_init(&world->mu, NULL);
-	struct mojo_log_hooks hooks = { on_inode, on_file, on_pages,  on_hold,   on_share, on_dead,
-					on_spare, on_scarce, on_failed, world };
+	struct mojo_log_hooks hooks = { on_inode, on_file,  on_pages,  on_hold,   on_share,
+					on_dead,  on_spare, on_scarce, on_failed, world };
 	assert_ok(mojo_log_init(&world->log, &world->mu, &world->chunks, &hooks, store_id));
 	world->spare = -1;
 	world->log.sequence = 1;
