@@ -12,6 +12,7 @@
 
 #include "../sqlite/finish.h"
 #include "commit.h"
+#include "journal.h"
 
 #define REMEMBERED 256 /* processes whose last commit is known */
 #define TRIES      8   /* to open a file while others change the directories above it */
@@ -24,6 +25,7 @@
 #define PATIENCE_LOOKS 5 /* at least, however slow the machine is */
 #define PAUSE_US       1000
 #define NAMED_MS       10000
+#define SCARCE         8   /* a mount on a disk of which not a part of so many is free looks through the tree at once */
 #define LOOKS_MAX      200 /* where only something must be learned of files that were opened just now */
 
 enum job_kind { JOB_COMMIT, JOB_SEEK };
@@ -448,6 +450,8 @@ static int make_version(struct commit *commit, const struct job *job, uint32_t *
 
 /* ---- side files ------------------------------------------------------------------------------ */
 
+#define LOOKED_AT 256 /* names, with the engine's lock held */
+
 /* Directories still to be looked into. */
 struct walk {
 	uint32_t *dirs; /* owned */
@@ -457,6 +461,8 @@ struct walk {
 	uint64_t cookie;
 	bool more;
 	unsigned taken;
+	uint32_t journals[LOOKED_AT]; /* among those taken */
+	unsigned journal_count;
 	int error;
 };
 
@@ -464,7 +470,7 @@ static bool look_at(void *arg, const char *name, const struct mojo_attr *attr, u
 {
 	struct walk *walk = arg;
 
-	if (walk->taken == 256) { /* let others have the engine's lock */
+	if (walk->taken == LOOKED_AT) { /* let others have the engine's lock */
 		walk->more = true;
 		return false;
 	}
@@ -474,6 +480,8 @@ static bool look_at(void *arg, const char *name, const struct mojo_attr *attr, u
 		/* The engine is locked: what is removed is still here, and will be heard of after this. */
 		if (evidence_is_side_name(name))
 			evidence_named(walk->evidence, walk->dir, name, attr->bucket);
+		if (journal_has_suffix(name) && attr->size > 0)
+			walk->journals[walk->journal_count++] = attr->bucket;
 	} else if (S_ISDIR(attr->mode)) {
 		if (walk->count == walk->capacity) {
 			size_t wanted = walk->capacity ? 2 * walk->capacity : 64;
@@ -491,7 +499,7 @@ static bool look_at(void *arg, const char *name, const struct mojo_attr *attr, u
 	return true;
 }
 
-/* Once, when the mount begins: from then on each change of a name is told. */
+/* Once, at the first commit or before: from then on each change of a name is told. */
 static int find_side_files(struct commit *commit)
 {
 	struct walk walk = { .evidence = tree_evidence(commit->tree) };
@@ -502,13 +510,15 @@ static int find_side_files(struct commit *commit)
 		walk.cookie = 0;
 		do {
 			walk.more = false;
-			walk.taken = 0;
+			walk.taken = walk.journal_count = 0;
 			error = mojo_readdir(tree_store(commit->tree), MOJO_ACTIVE, walk.dir, walk.cookie, look_at,
 					     &walk);
 			if (error == -ENOENT)
 				error = 0; /* removed meanwhile */
 			if (!error)
 				error = walk.error;
+			for (unsigned i = 0; i < walk.journal_count; i++)
+				rollback_learn(tree_rollback(commit->tree), walk.journals[i]);
 		} while (!error && walk.more);
 		if (error || walk.count == 0)
 			break;
@@ -538,16 +548,22 @@ static void remember(struct commit *commit, pid_t pid, uint32_t version)
 	pthread_mutex_unlock(&commit->lock);
 }
 
+static int look(struct commit *commit)
+{
+	int error = commit->knows_side_files ? 0 : find_side_files(commit);
+
+	commit->knows_side_files = !error;
+	return error;
+}
+
 static void do_commit(struct commit *commit, struct job *job)
 {
 	struct mojo_version_info info;
 	uint32_t version;
 	int error = 0;
 
-	if (commit->settles && !commit->knows_side_files) {
-		error = find_side_files(commit);
-		commit->knows_side_files = !error;
-	}
+	if (commit->settles)
+		error = look(commit);
 	if (!error)
 		error = make_version(commit, job, &version);
 	if (!error) {
@@ -610,6 +626,15 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* Does it matter from the first write on for which journals, left by a crash, room must be kept? */
+static bool is_scarce(struct tree *tree)
+{
+	struct mojo_space space;
+
+	return !tree_is_read_only(tree) && mojo_space(tree_store(tree), &space) == 0 &&
+	       space.available < space.total / SCARCE;
+}
+
 int commit_new(struct tree *tree, struct mount *mount, struct flusher *flusher, const struct commit_options *options,
 	       struct commit **ret_commit)
 {
@@ -629,6 +654,8 @@ int commit_new(struct tree *tree, struct mount *mount, struct flusher *flusher, 
 	pthread_mutex_init(&commit->lock, NULL);
 	pthread_mutex_init(&commit->flushing, NULL);
 	pthread_cond_init(&commit->wanted, NULL);
+	if (is_scarce(tree))
+		look(commit); /* at what cannot be read a commit looks again */
 	error = pthread_create(&commit->thread, NULL, work, commit);
 	if (error) {
 		pthread_cond_destroy(&commit->wanted);

@@ -30,6 +30,31 @@
 
 #include "../src/mojo.h"
 
+#define JOURNAL_HEAD_BYTES 28u
+#define JOURNAL_PAGE_MOST  65536u /* bytes of a page of a database */
+
+struct journal_head {
+	bool is_counted;  /* it has been synced, or never will be; else there is nothing to be taken back yet */
+	uint32_t records; /* all ones: as many as there are */
+	uint64_t pages;   /* of the database, before the transaction */
+	uint32_t sector_bytes, page_bytes;
+};
+
+/* journal_head - do JOURNAL_HEAD_BYTES @bytes say that a journal begins here, being written or hot? */
+bool journal_head(const void *bytes, struct journal_head *ret_head);
+
+/* journal_is_over - are JOURNAL_HEAD_BYTES @bytes zeros, as at the end of a transaction in PERSIST mode? */
+bool journal_is_over(const void *bytes);
+
+/* journal_has_suffix - may @name be the name of a journal? */
+bool journal_has_suffix(const char *name);
+
+/* journal_database - the file for which @bucket would be the journal, by its name. -ENOENT: there is none. */
+int journal_database(struct mojo_store *store, uint32_t bucket, uint32_t *ret_database);
+
+/* journal_of - what is called as the journal of @database is. -ENOENT: nothing. */
+int journal_of(struct mojo_store *store, uint32_t database, uint32_t *ret_journal);
+
 /*
  * journal_is_hot - would a removal of the file named @name in @dir, of the active tree, commit a transaction that
  * somebody waits for? Its content tells. One that cannot be read may be one.
@@ -52,6 +77,9 @@ bool journal_takes_back(struct mojo_store *store, uint32_t bucket);
  * where its sync commits: there it is empty, or zeros. Name and content must tell, and the database must be there.
  */
 bool journal_only_orders(struct mojo_store *store, uint32_t bucket);
+
+/* journal_is_wal_name - is @name in @dir what the WAL of a database there is called? */
+bool journal_is_wal_name(struct mojo_store *store, uint32_t dir, const char *name);
 
 /* journal_is_name - is @name in @dir what the journal of a database there is called? */
 bool journal_is_name(struct mojo_store *store, uint32_t dir, const char *name);

@@ -211,6 +211,9 @@ static int make(struct ops *ops, fuse_req_t req, fuse_ino_t parent, const char *
 		return shm_create(tree_shm(ops->tree), dir.bucket, name, mode, uid, gid, ret_attr);
 	evidence_naming(tree_evidence(ops->tree), dir.bucket, name);
 	error = mojo_mknod(tree_store(ops->tree), dir.bucket, name, mode, (uint32_t)rdev, uid, gid, ret_attr);
+	/* Without a WAL SQLite cannot even read a database in WAL mode, and the last one to close it removes it. */
+	if (error == -ENOSPC && S_ISREG(mode) && journal_is_wal_name(tree_store(ops->tree), dir.bucket, name))
+		error = mojo_mknod_reserved(tree_store(ops->tree), dir.bucket, name, mode, uid, gid, ret_attr);
 	evidence_named(tree_evidence(ops->tree), dir.bucket, name, error ? 0 : ret_attr->bucket);
 	/* A journal is of use only together with what is done to its database later, and goes to disk before it. */
 	if (!error && !(ops->ordered_journals && journal_is_name(tree_store(ops->tree), dir.bucket, name)))
@@ -295,9 +298,12 @@ static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		/* In journal mode DELETE it is this that commits, and SQLite syncs no directory after it, unless with
 		 * synchronous=EXTRA: without help the last transaction would be rolled back after a loss of power. */
 		bool wait = ops->durable_unlink && journal_is_hot(store, dir.bucket, name);
+		uint32_t journal = rollback_journal(tree_rollback(ops->tree), dir.bucket, name);
 
 		error = mojo_unlink(store, dir.bucket, name);
 		if (!error) {
+			if (journal)
+				rollback_ended(tree_rollback(ops->tree), journal);
 			evidence_unnamed(tree_evidence(ops->tree), dir.bucket, name);
 			note_names(ops);
 		}
@@ -366,6 +372,8 @@ static int rename_bucket(struct ops *ops, uint32_t dir, const char *name, uint32
 	error = mojo_rename(tree_store(ops->tree), dir, name, new_dir, new_name, flags);
 	if (!error)
 		evidence_renamed(evidence, dir, name, new_dir, new_name, exchange);
+	if (!error)
+		rollback_renamed(tree_rollback(ops->tree), new_dir, new_name);
 	now_at(ops, new_dir, new_name);
 	if (exchange)
 		now_at(ops, dir, name);
@@ -486,6 +494,8 @@ static int set_attributes(struct ops *ops, fuse_req_t req, uint32_t bucket, unsi
 	error = mojo_setattr(store, bucket, mask, attr, attr);
 	if (!error && cuts)
 		atomic_store(&ops->cut_journal, true);
+	if (!error && mask & MOJO_SET_SIZE && attr->size == 0)
+		rollback_ended(tree_rollback(ops->tree), bucket);
 	return error;
 }
 
@@ -660,6 +670,21 @@ static void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
 		fuse_reply_buf(req, buffer, length);
 }
 
+static int write_bucket(struct ops *ops, uint32_t bucket, uint64_t offset, const char *buf, size_t size, bool writepage)
+{
+	struct mojo_store *store = tree_store(ops->tree);
+	struct rollback *rollback = tree_rollback(ops->tree);
+	bool ends = rollback_writing(rollback, bucket, offset, buf, size);
+	int error = writepage ? mojo_write_back(store, bucket, offset, buf, size)
+			      : mojo_write(store, bucket, offset, buf, size);
+
+	if (error == -ENOSPC)
+		error = rollback_write(rollback, bucket, offset, buf, size, writepage);
+	if (!error && ends)
+		rollback_ended(rollback, bucket);
+	return error;
+}
+
 static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t offset,
 		     struct fuse_file_info *fi)
 {
@@ -676,10 +701,7 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		if (file)
 			evidence_writing(tree_evidence(ops->tree), tree_file_evidence(file), (uint64_t)offset, buf,
 					 size);
-		if (fi->writepage)
-			error = mojo_write_back(tree_store(ops->tree), node.bucket, (uint64_t)offset, buf, size);
-		else
-			error = mojo_write(tree_store(ops->tree), node.bucket, (uint64_t)offset, buf, size);
+		error = write_bucket(ops, node.bucket, (uint64_t)offset, buf, size, fi->writepage);
 	}
 	/* While a file has such bits the kernel delays no write to it, so the caller is known. */
 	if (!error && file && !fi->writepage && !keeps_set_id(req) && tree_written(ops->tree, file))
@@ -803,9 +825,11 @@ static void do_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	int error = 0;
 
 	(void)datasync;
-	if (handle_file(fi))
+	if (is_synced(ops, node))
+		error = rollback_sync(tree_rollback(ops->tree), node.bucket);
+	if (!error && handle_file(fi))
 		evidence_synced(tree_evidence(ops->tree), tree_file_evidence(handle_file(fi)));
-	if (is_synced(ops, node) && !only_orders(ops, node.bucket))
+	if (!error && is_synced(ops, node) && !only_orders(ops, node.bucket))
 		error = sync_all(ops);
 	reply_error(req, error);
 }

@@ -35,6 +35,7 @@ struct tree {
 	struct mojo_store *store;  /* borrowed */
 	struct shm *shm;           /* owned */
 	struct evidence *evidence; /* owned */
+	struct rollback *rollback; /* owned */
 	bool read_only, list_versions;
 	uint32_t page_size;
 	atomic_ullong frozen;   /* how many versions are */
@@ -177,6 +178,8 @@ int tree_new(struct mojo_store *store, bool list_versions, struct tree **ret_tre
 		error = evidence_new(&tree->evidence);
 	if (!error)
 		error = mojo_info(store, &info);
+	if (!error)
+		error = rollback_new(store, info.page_size, &tree->rollback);
 	if (error)
 		goto fail;
 	tree->store = store;
@@ -215,6 +218,7 @@ void tree_free(struct tree *tree)
 			free(file);
 		}
 	}
+	rollback_free(tree->rollback);
 	evidence_free(tree->evidence);
 	shm_free(tree->shm);
 	pthread_mutex_destroy(&tree->lock);
@@ -234,6 +238,11 @@ struct shm *tree_shm(struct tree *tree)
 struct evidence *tree_evidence(struct tree *tree)
 {
 	return tree->evidence;
+}
+
+struct rollback *tree_rollback(struct tree *tree)
+{
+	return tree->rollback;
 }
 
 struct evidence_file *tree_file_evidence(struct tree_file *file)

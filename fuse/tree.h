@@ -40,6 +40,7 @@
 
 #include "../src/mojo.h"
 #include "evidence.h"
+#include "rollback.h"
 #include "shm.h"
 
 /* Seconds that the kernel may trust a name or attributes: nobody but the kernel changes the tree. */
@@ -72,6 +73,7 @@ void tree_free(struct tree *tree);
 struct mojo_store *tree_store(struct tree *tree);
 struct shm *tree_shm(struct tree *tree);
 struct evidence *tree_evidence(struct tree *tree);
+struct rollback *tree_rollback(struct tree *tree);
 bool tree_is_read_only(const struct tree *tree);
 
 fuse_ino_t tree_ino(struct tree_node node);

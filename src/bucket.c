@@ -346,7 +346,7 @@ out:
 
 /* @version: the unpublished one, or MOJO_ACTIVE. */
 static int write_to(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t offset, const void *buf,
-		    size_t length, bool set_times)
+		    size_t length, bool set_times, enum mojo_claim claim)
 {
 	uint32_t page_size = mojo_page_size(store);
 	if (offset > size_max(store) || length > size_max(store) - offset)
@@ -360,7 +360,7 @@ static int write_to(struct mojo_store *store, uint32_t version, uint32_t bucket,
 			piece = most;
 		struct mojo_inode inode;
 		struct mojo_tree *tree;
-		err = mojo_begin(store, (uint32_t)((at % page_size + piece + page_size - 1) / page_size), false);
+		err = mojo_begin(store, (uint32_t)((at % page_size + piece + page_size - 1) / page_size), claim);
 		if (!err)
 			err = mojo_settle_begin(store, version, &tree);
 		if (err)
@@ -379,18 +379,25 @@ static int write_to(struct mojo_store *store, uint32_t version, uint32_t bucket,
 
 int mojo_write(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length)
 {
-	return write_to(store, MOJO_ACTIVE, bucket, offset, buf, length, true);
+	return write_to(store, MOJO_ACTIVE, bucket, offset, buf, length, true, MOJO_CLAIM_NEW);
 }
 
 int mojo_write_back(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length)
 {
-	return write_to(store, MOJO_ACTIVE, bucket, offset, buf, length, false);
+	return write_to(store, MOJO_ACTIVE, bucket, offset, buf, length, false, MOJO_CLAIM_NEW);
+}
+
+int mojo_write_reserved(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length)
+{
+	return write_to(store, MOJO_ACTIVE, bucket, offset, buf, length, false, MOJO_CLAIM_RESERVED);
 }
 
 int mojo_settle_write(struct mojo_store *store, uint32_t version, uint32_t bucket, uint64_t offset, const void *buf,
 		      size_t length)
 {
-	return version == MOJO_ACTIVE ? -ENOENT : write_to(store, version, bucket, offset, buf, length, true);
+	if (version == MOJO_ACTIVE)
+		return -ENOENT;
+	return write_to(store, version, bucket, offset, buf, length, true, MOJO_CLAIM_NEW);
 }
 
 /* ---- what is there already ------------------------------------------------------------------ */
@@ -580,7 +587,7 @@ int mojo_fallocate(struct mojo_store *store, uint32_t bucket, int mode, uint64_t
 	struct mojo_inode inode;
 	struct mojo_tree *tree = &store->main;
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 2, hole);
+	int err = mojo_begin(store, 2, hole ? MOJO_CLAIM_REMOVAL : MOJO_CLAIM_NEW);
 	if (!err)
 		err = mojo_inode_get(tree, bucket, &inode);
 	if (!err && !S_ISREG(inode.attr.mode))

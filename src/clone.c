@@ -139,10 +139,9 @@ static int share(const struct copy *c, uint64_t *ret_bytes)
 	struct step step = { .store = store, .clone = { .version = c->version, .source = c->from, .target = c->to } };
 	uint8_t payload[MOJO_CLONE_BYTES];
 	uint64_t bytes, present;
-	int err = mojo_begin(store, 0, false);
+	int err = mojo_begin_closing(store, MOJO_CLAIM_NEW);
 	if (err)
 		return err;
-	mojo_log_wait(&store->log); /* from here on the lock stays ours, until all is done in memory */
 	err = mojo_view(store, c->version, &frozen, &tree);
 	if (!err)
 		err = mojo_inode_get(tree, c->from, &source);

@@ -250,6 +250,10 @@ static int allocate_up_to(struct mojo_log *log, uint64_t *allocated, uint64_t wa
 		if (to > end)
 			to = end;
 		int err = allocate(log, *allocated, to);
+		if (err == -ENOSPC && to > want) { /* what there is may do, or be ours from before a crash */
+			to = want;
+			err = allocate(log, *allocated, to);
+		}
 		if (err)
 			return err;
 		*allocated = to;
@@ -271,6 +275,21 @@ static int make_next_chunk(struct mojo_log *log)
 	return 0;
 }
 
+/* Are @blocks free on the host, beside what is allocated? Asked once for each place of the tail. */
+static int look_for_free(struct mojo_log *log, uint64_t blocks)
+{
+	struct mojo_io *io = log->chunks->io;
+	struct mojo_io_space space;
+	if (log->free_tail == log->tail && log->free_blocks >= blocks)
+		return 0;
+	int err = io->ops->space(io, &space);
+	if (err)
+		return err;
+	log->free_tail = log->tail;
+	log->free_blocks = space.available / log->block_bytes;
+	return log->free_blocks >= blocks ? 0 : -ENOSPC;
+}
+
 /* Makes sure that @blocks at the tail have disk space, even if the first group among them does not fit
  * into this chunk and all of them come to lie in the next. */
 int mojo_log_secure(struct mojo_log *log, uint64_t blocks)
@@ -281,7 +300,11 @@ int mojo_log_secure(struct mojo_log *log, uint64_t blocks)
 		return err;
 	if (log->next_chunk < 0)
 		err = make_next_chunk(log);
-	return err ? err : allocate_up_to(log, &log->next_allocated, end + blocks, end + log->chunk_blocks);
+	if (!err)
+		err = allocate_up_to(log, &log->next_allocated, end + blocks, end + log->chunk_blocks);
+	if (!err && blocks > log->chunk_blocks)
+		err = look_for_free(log, blocks - log->chunk_blocks);
+	return err;
 }
 
 /*

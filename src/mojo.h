@@ -223,6 +223,28 @@ int mojo_seek(struct mojo_store *store, uint32_t version, uint32_t bucket, uint6
  * Concurrent callers share one flush. After a flush that failed, every modifying call fails (-EIO). */
 int mojo_sync(struct mojo_store *store);
 
+/*
+ * A disk that is full. The engine writes to the end of a log, so to put back what was there before takes room as well.
+ * Whoever may have to do that, after an ordinary write has failed with -ENOSPC, has room kept for it in good time.
+ * mojo_write_reserved() and mojo_mknod_reserved() may use that room, and besides a little that is always kept; for
+ * removals, smaller sizes and attributes there is some more. What is then taken away comes back as room by and by.
+ */
+
+/* How many bytes are to be kept now. Called with the engine's lock held, for every change: must be quick, and must not
+ * call the engine. */
+typedef uint64_t mojo_reserve_fn(void *arg);
+
+/* mojo_reserve - from now on ask @fn (NULL: nobody) how much is to be kept. @arg is borrowed until mojo_close().
+ * An ordinary change that would leave less than that fails with -ENOSPC. What is kept is allocated on the host, but for
+ * what exceeds a whole chunk, of which it is only seen to that it is free. */
+void mojo_reserve(struct mojo_store *store, mojo_reserve_fn *fn, void *arg);
+
+/* mojo_write_reserved - as mojo_write_back(). */
+int mojo_write_reserved(struct mojo_store *store, uint32_t bucket, uint64_t offset, const void *buf, size_t length);
+/* mojo_mknod_reserved - as mojo_mknod(). */
+int mojo_mknod_reserved(struct mojo_store *store, uint32_t dir, const char *name, uint32_t mode, uint32_t uid,
+			uint32_t gid, struct mojo_attr *ret_attr);
+
 /* ---- versions ----------------------------------------------------------------------------- */
 
 #define MOJO_VERDICT_MAX 200u /* bytes in the text of a verdict */

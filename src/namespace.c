@@ -138,7 +138,7 @@ int mojo_remove_orphans(struct mojo_store *store)
 		uint32_t bucket;
 		int err = first_orphan(store, &bucket);
 		if (!err)
-			err = mojo_begin(store, 0, true);
+			err = mojo_begin(store, 0, MOJO_CLAIM_REMOVAL);
 		if (!err)
 			err = first_orphan(store, &bucket); /* the lock was let go of */
 		if (!err)
@@ -466,7 +466,7 @@ int mojo_release(struct mojo_store *store, uint32_t bucket)
 	if (!err && last) {
 		err = mojo_inode_get(&store->main, bucket, &inode);
 		if (!err && inode.attr.nlink == 0 && !store->config.read_only) {
-			err = mojo_begin(store, 0, true);
+			err = mojo_begin(store, 0, MOJO_CLAIM_REMOVAL);
 			/* Somebody may have been quicker while the lock was away. */
 			if (!err && !mojo_holds_has(&store->holds, bucket) &&
 			    mojo_inode_get(&store->main, bucket, &inode) == 0 && inode.attr.nlink == 0)
@@ -551,11 +551,10 @@ static int make(struct mojo_store *store, uint32_t dir, const char *name, const 
 	return 0;
 }
 
-int mojo_mknod(struct mojo_store *store, uint32_t dir, const char *name, uint32_t mode, uint32_t rdev, uint32_t uid,
-	       uint32_t gid, struct mojo_attr *ret_attr)
+static int make_node(struct mojo_store *store, uint32_t dir, const char *name, struct mojo_attr attr,
+		     enum mojo_claim claim, struct mojo_attr *ret_attr)
 {
-	struct mojo_attr attr = { .mode = mode, .rdev = rdev, .uid = uid, .gid = gid };
-	switch (mode & S_IFMT) {
+	switch (attr.mode & S_IFMT) {
 	case 0:
 		attr.mode |= S_IFREG;
 		break;
@@ -570,11 +569,25 @@ int mojo_mknod(struct mojo_store *store, uint32_t dir, const char *name, uint32_
 		return -EINVAL;
 	}
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 0, false);
+	int err = mojo_begin(store, 0, claim);
 	if (!err)
 		err = make(store, dir, name, &attr, NULL, ret_attr);
 	pthread_mutex_unlock(&store->mu);
 	return err;
+}
+
+int mojo_mknod(struct mojo_store *store, uint32_t dir, const char *name, uint32_t mode, uint32_t rdev, uint32_t uid,
+	       uint32_t gid, struct mojo_attr *ret_attr)
+{
+	struct mojo_attr attr = { .mode = mode, .rdev = rdev, .uid = uid, .gid = gid };
+	return make_node(store, dir, name, attr, MOJO_CLAIM_NEW, ret_attr);
+}
+
+int mojo_mknod_reserved(struct mojo_store *store, uint32_t dir, const char *name, uint32_t mode, uint32_t uid,
+			uint32_t gid, struct mojo_attr *ret_attr)
+{
+	struct mojo_attr attr = { .mode = mode, .uid = uid, .gid = gid };
+	return make_node(store, dir, name, attr, MOJO_CLAIM_RESERVED, ret_attr);
 }
 
 int mojo_symlink(struct mojo_store *store, uint32_t dir, const char *name, const char *target, uint32_t uid,
@@ -587,7 +600,7 @@ int mojo_symlink(struct mojo_store *store, uint32_t dir, const char *name, const
 	if (length > MOJO_SYMLINK_MAX)
 		return -ENAMETOOLONG;
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 1, false);
+	int err = mojo_begin(store, 1, MOJO_CLAIM_NEW);
 	if (!err)
 		err = make(store, dir, name, &attr, target, ret_attr);
 	pthread_mutex_unlock(&store->mu);
@@ -658,7 +671,7 @@ static int unlink_in(struct mojo_store *store, uint32_t version, uint32_t dir, c
 {
 	struct mojo_tree *tree;
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 0, true);
+	int err = mojo_begin(store, 0, MOJO_CLAIM_REMOVAL);
 	if (!err)
 		err = mojo_settle_begin(store, version, &tree);
 	if (!err) {
@@ -682,7 +695,7 @@ int mojo_settle_unlink(struct mojo_store *store, uint32_t version, uint32_t dir,
 int mojo_rmdir(struct mojo_store *store, uint32_t dir, const char *name)
 {
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 0, true);
+	int err = mojo_begin(store, 0, MOJO_CLAIM_REMOVAL);
 	if (!err)
 		err = remove_name(store, &store->main, dir, name, true);
 	pthread_mutex_unlock(&store->mu);
@@ -837,7 +850,7 @@ int mojo_rename(struct mojo_store *store, uint32_t dir, const char *name, uint32
 		return -EINVAL;
 	struct side from = { .dir = dir, .name = name }, to = { .dir = new_dir, .name = new_name };
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 0, true);
+	int err = mojo_begin(store, 0, MOJO_CLAIM_REMOVAL);
 	if (!err)
 		err = rename_locked(store, &from, &to, flags);
 	pthread_mutex_unlock(&store->mu);
@@ -865,7 +878,7 @@ static int setattr_in(struct mojo_store *store, uint32_t version, uint32_t bucke
 	struct mojo_inode inode;
 	struct mojo_tree *tree;
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 1, true);
+	int err = mojo_begin(store, 1, MOJO_CLAIM_REMOVAL);
 	if (!err)
 		err = mojo_settle_begin(store, version, &tree);
 	if (!err) {
@@ -917,7 +930,7 @@ int mojo_make_root(struct mojo_store *store, const struct mojo_geometry *geometr
 					   .btime_ns = now,
 				   } };
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 0, false);
+	int err = mojo_begin(store, 0, MOJO_CLAIM_NEW);
 	if (!err)
 		err = mojo_inode_update(store, &store->main, &root);
 	pthread_mutex_unlock(&store->mu);

@@ -50,6 +50,9 @@ struct mojo_store {
 
 	struct mojo_holds holds; /* open buckets */
 
+	mojo_reserve_fn *reserve; /* NULL: nothing beside what is always kept */
+	void *reserve_arg;        /* borrowed */
+
 	uint64_t checkpoints;
 	_Atomic uint64_t pages_read;
 
@@ -79,12 +82,20 @@ static inline int64_t mojo_now(const struct mojo_store *store)
 void mojo_event(const struct mojo_config *config, enum mojo_severity severity, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* What a change is for says how much of the disk must be left over behind it: each kind may use what is kept from those
+ * above. */
+enum mojo_claim {
+	MOJO_CLAIM_NEW,      /* new content */
+	MOJO_CLAIM_RESERVED, /* content for which room was kept: mojo_reserve() */
+	MOJO_CLAIM_REMOVAL,  /* it takes away, or changes nothing but attributes */
+};
+
 /*
  * mojo_begin - [unlocks] first step of every change: is the store writable, and is there room for an
  * operation with @pages pages? -EROFS, -EIO (failed), -ENOSPC. After 0 the lock is not let go of until
  * the operation is complete in memory.
  */
-int mojo_begin(struct mojo_store *store, uint32_t pages, bool frees);
+int mojo_begin(struct mojo_store *store, uint32_t pages, enum mojo_claim claim);
 
 /* mojo_poison - a change failed half-way, in memory: nothing is written any more. Returns @error. */
 int mojo_poison(struct mojo_store *store, int error, const char *what);

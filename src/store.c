@@ -26,6 +26,7 @@
 #define MARK_NS          60000000000ll
 #define MARK_SHARE       50           /* marking takes no more than one part in so many of the time */
 #define REMOVAL_BYTES    (2u << 20)   /* of the log that only removals may use when the disk is full */
+#define RESERVED_BYTES   (2u << 20)   /* and that only they and what mojo_reserve() is for may use */
 #define RETRY_DEAD_BYTES (256u << 10) /* dead space for which a full disk is worth two checkpoints */
 #define CLOSE_DEAD_BYTES (1u << 20)   /* dead space for which closing takes a second checkpoint */
 
@@ -197,13 +198,21 @@ int mojo_poison(struct mojo_store *store, int error, const char *what)
 }
 
 /* Disk space to be left over: without it neither a checkpoint nor a removal of files can succeed on a full
- * disk. Removals come before everything else and have something of their own. */
-static uint64_t reserved_blocks(const struct mojo_store *store, bool frees)
+ * disk. Removals come before everything else and have something of their own. What mojo_reserve() asks for is content;
+ * headers of groups, and what changes in the index, come on top: a quarter, beside what is always kept. */
+static uint64_t reserved_blocks(const struct mojo_store *store, enum mojo_claim claim)
 {
-	return mojo_checkpoint_blocks(store) + (frees ? 0 : REMOVAL_BYTES / mojo_page_size(store));
+	uint64_t blocks = mojo_checkpoint_blocks(store);
+	if (claim != MOJO_CLAIM_REMOVAL)
+		blocks += REMOVAL_BYTES / mojo_page_size(store);
+	if (claim == MOJO_CLAIM_NEW) {
+		uint64_t bytes = store->reserve ? store->reserve(store->reserve_arg) : 0;
+		blocks += (RESERVED_BYTES + bytes + bytes / 4) / mojo_page_size(store);
+	}
+	return blocks;
 }
 
-int mojo_begin(struct mojo_store *store, uint32_t pages, bool frees)
+int mojo_begin(struct mojo_store *store, uint32_t pages, enum mojo_claim claim)
 {
 	if (store->config.read_only)
 		return -EROFS;
@@ -220,7 +229,7 @@ int mojo_begin(struct mojo_store *store, uint32_t pages, bool frees)
 			if (mojo_checkpoint_due(store, 1))
 				pthread_cond_signal(&store->wake);
 			int err = mojo_log_room(&store->log, pages, store->config.batch_bytes,
-						reserved_blocks(store, frees));
+						reserved_blocks(store, claim));
 			if (store->log.failed)
 				return -EIO;
 			if (!err && !store->quiet)
@@ -807,6 +816,14 @@ int mojo_info(struct mojo_store *store, struct mojo_info *ret_info)
 	pthread_mutex_unlock(&store->mu);
 	*ret_info = info;
 	return 0;
+}
+
+void mojo_reserve(struct mojo_store *store, mojo_reserve_fn *fn, void *arg)
+{
+	pthread_mutex_lock(&store->mu);
+	store->reserve = fn;
+	store->reserve_arg = arg;
+	pthread_mutex_unlock(&store->mu);
 }
 
 int mojo_space(struct mojo_store *store, struct mojo_space *ret_space)

@@ -146,13 +146,11 @@ static int freeze(void *arg)
 	return mojo_apply_commit(f->store, &f->commit, f->unpublished);
 }
 
-/* [unlocks] mojo_begin() for a group with a closing record: nothing is in flight, no checkpoint wants quiet, and from here
- * to the record the lock stays ours. */
-static int begin_closing(struct mojo_store *store, bool frees)
+int mojo_begin_closing(struct mojo_store *store, enum mojo_claim claim)
 {
 	int err;
 	do {
-		err = mojo_begin(store, 0, frees);
+		err = mojo_begin(store, 0, claim);
 		if (!err)
 			mojo_log_wait(&store->log);
 	} while (!err && store->quiet);
@@ -169,7 +167,7 @@ static int freeze_active(struct mojo_store *store, const char *message, size_t l
 		return -EINVAL;
 	uint8_t payload[MOJO_COMMIT_FIXED_BYTES + MOJO_MESSAGE_MAX];
 	pthread_mutex_lock(&store->mu);
-	int err = begin_closing(store, false);
+	int err = mojo_begin_closing(store, MOJO_CLAIM_NEW);
 	if (!err && store->unpublished)
 		err = -EAGAIN;
 	if (!err && store->active >= MOJO_VERSION_MAX - 1)
@@ -274,7 +272,7 @@ int mojo_publish(struct mojo_store *store, uint32_t version)
 {
 	uint8_t payload[4];
 	pthread_mutex_lock(&store->mu);
-	int err = begin_closing(store, true);
+	int err = mojo_begin_closing(store, MOJO_CLAIM_REMOVAL);
 	if (!err && (!version || version != store->unpublished))
 		err = -ENOENT;
 	if (!err) {
@@ -443,7 +441,7 @@ int mojo_version_drop(struct mojo_store *store, uint32_t version)
 	struct mojo_cell cell;
 	struct mojo_version_value value;
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 0, true);
+	int err = mojo_begin(store, 0, MOJO_CLAIM_REMOVAL);
 	if (!err && (version == store->active || version == MOJO_ACTIVE))
 		err = -EBUSY;
 	if (!err)
@@ -492,7 +490,7 @@ int mojo_version_verdict(struct mojo_store *store, uint32_t version, enum mojo_v
 	if ((unsigned)verdict > MOJO_VERDICT_BAD || (length && memchr(text, '\0', length)))
 		return -EINVAL;
 	pthread_mutex_lock(&store->mu);
-	int err = mojo_begin(store, 0, true);
+	int err = mojo_begin(store, 0, MOJO_CLAIM_REMOVAL);
 	if (!err && (version == store->active || version == MOJO_ACTIVE))
 		err = -EBUSY;
 	if (!err)

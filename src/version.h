@@ -43,6 +43,10 @@ int mojo_settle_end(struct mojo_store *store, const struct mojo_tree *tree);
  */
 int mojo_version_below(struct mojo_store *store, uint32_t version, struct mojo_tree *ret_tree);
 
+/* mojo_begin_closing - [unlocks] mojo_begin() for a group with a closing record: nothing is in flight, no checkpoint wants
+ * quiet, and from here to the record the lock stays the caller's. Errors as mojo_begin(). */
+int mojo_begin_closing(struct mojo_store *store, enum mojo_claim claim);
+
 /* mojo_version_next_kept - [takes the lock] as mojo_version_next(), but an unpublished version is not passed over. */
 int mojo_version_next_kept(struct mojo_store *store, uint32_t from, struct mojo_version_info *ret_info);
 
