@@ -678,7 +678,9 @@ static int write_bucket(struct ops *ops, uint32_t bucket, uint64_t offset, const
 	int error = writepage ? mojo_write_back(store, bucket, offset, buf, size)
 			      : mojo_write(store, bucket, offset, buf, size);
 
-	if (error == -ENOSPC)
+	if (!error)
+		rollback_written(rollback, bucket, offset, size);
+	else if (error == -ENOSPC)
 		error = rollback_write(rollback, bucket, offset, buf, size, writepage);
 	if (!error && ends)
 		rollback_ended(rollback, bucket);

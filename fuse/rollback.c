@@ -13,7 +13,21 @@
 #define CHAINS       256u
 #define INDEX_PAGES  65536u       /* of the database, whose places in the journal are known at a time */
 #define READ_BYTES   (256u << 10) /* of the journal, at a time */
-#define RECORD_EXTRA 8u           /* a number before the page and a checksum behind it, in the journal */
+#define KERNEL_PAGE  4096u
+#define UNITS_MOST   (1u << 26) /* that can be noted as missing: a bit for each */
+#define RECORD_EXTRA 8u         /* a number before the page and a checksum behind it, in the journal */
+
+/*
+ * What was not written of a database, in units of a page of it, or of the kernel's if that is smaller: what the kernel
+ * brings never has a part of one.
+ */
+struct missing {
+	uint32_t unit;  /* bytes */
+	uint64_t units; /* of the database, before the transaction */
+	uint64_t count; /* of those that are missing */
+	bool behind;    /* something behind them is, too */
+	uint8_t bits[];
+};
 
 /* One for whose pages room is kept. */
 struct known {
@@ -26,7 +40,7 @@ struct known {
 	uint64_t changed; /* a number that no other state of any journal has had */
 	uint64_t room;    /* bytes, a part of rollback.room */
 	bool is_synced;   /* its head says how much is in it: it can take back all that was done to the database */
-	bool is_short;    /* something of the database was not written */
+	struct missing *missing; /* owned; NULL: all of the database was written */
 };
 
 /* Where pages [first, first + INDEX_PAGES) of a database are in its journal. */
@@ -86,6 +100,7 @@ void rollback_free(struct rollback *rollback)
 	for (size_t i = 0; i < CHAINS; i++) {
 		for (struct known *known = rollback->chains[i], *next; known; known = next) {
 			next = known->next;
+			free(known->missing);
 			free(known);
 		}
 	}
@@ -97,7 +112,7 @@ void rollback_free(struct rollback *rollback)
 
 /* ---- how much room is kept --------------------------------------------------------------------- */
 
-/* Caller holds the lock, of this and the next four. */
+/* Caller holds the lock, of all functions up to forget(). */
 static struct known **find(struct rollback *rollback, uint32_t bucket)
 {
 	struct known **link = &rollback->chains[bucket % CHAINS];
@@ -133,10 +148,11 @@ static void grow(struct rollback *rollback, struct known *known, uint64_t extent
 	count_room(rollback, known);
 }
 
-static void set_short(struct rollback *rollback, struct known *known, bool is_short)
+static void forget_missing(struct rollback *rollback, struct known *known)
 {
-	atomic_fetch_add(&rollback->short_count, (unsigned)is_short - (unsigned)known->is_short);
-	known->is_short = is_short;
+	atomic_fetch_sub(&rollback->short_count, known->missing != NULL);
+	free(known->missing);
+	known->missing = NULL;
 }
 
 static void forget(struct rollback *rollback, struct known **link)
@@ -144,7 +160,7 @@ static void forget(struct rollback *rollback, struct known **link)
 	struct known *known = *link;
 
 	*link = known->next;
-	set_short(rollback, known, false);
+	forget_missing(rollback, known);
 	atomic_fetch_sub(&rollback->room, known->room);
 	atomic_fetch_sub(&rollback->count, 1);
 	free(known);
@@ -413,23 +429,104 @@ static bool is_in_journal(struct rollback *rollback, const struct known *journal
 
 /* ---- writing in spite of a full disk ------------------------------------------------------------ */
 
-/* The journal of @bucket as it is known now; @makes_short: and from now on something of the database is missing. */
-static bool find_journal(struct rollback *rollback, uint32_t bucket, bool makes_short, struct known *ret_journal)
+/* Caller holds the lock. The journal of database @bucket, or NULL. */
+static struct known *find_of(struct rollback *rollback, uint32_t bucket)
 {
-	bool found = false;
-
-	pthread_mutex_lock(&rollback->lock);
-	for (size_t i = 0; i < CHAINS && !found; i++) {
-		for (struct known *known = rollback->chains[i]; known && !found; known = known->next) {
-			found = known->database == bucket;
-			if (found && makes_short)
-				set_short(rollback, known, true);
-			if (found)
-				*ret_journal = *known;
+	for (size_t i = 0; i < CHAINS; i++) {
+		for (struct known *known = rollback->chains[i]; known; known = known->next) {
+			if (known->database == bucket)
+				return known;
 		}
 	}
+	return NULL;
+}
+
+/* The journal of @bucket as it is known now; ret_journal->missing only says whether something is. */
+static bool find_journal(struct rollback *rollback, uint32_t bucket, struct known *ret_journal)
+{
+	struct known *known;
+
+	pthread_mutex_lock(&rollback->lock);
+	known = find_of(rollback, bucket);
+	if (known)
+		*ret_journal = *known;
 	pthread_mutex_unlock(&rollback->lock);
-	return found;
+	return known;
+}
+
+/* Of units behind those that can be noted nothing good is known. */
+static bool is_bit(const struct missing *missing, uint64_t unit)
+{
+	return unit >= missing->units || missing->bits[unit / 8] >> (unit % 8) & 1;
+}
+
+/* Caller holds the lock. All units of which a part is in the range. */
+static void set_missing(struct missing *missing, uint64_t offset, size_t length)
+{
+	uint64_t last = (offset + length - 1) / missing->unit;
+
+	for (uint64_t unit = offset / missing->unit; unit <= last && unit < missing->units; unit++) {
+		missing->count += !is_bit(missing, unit);
+		missing->bits[unit / 8] |= (uint8_t)(1u << unit % 8);
+	}
+	if (last >= missing->units)
+		missing->behind = true;
+}
+
+/* Caller holds the lock. All units that are in the range as a whole. */
+static void clear_missing(struct missing *missing, uint64_t offset, size_t length)
+{
+	uint64_t end = (offset + length) / missing->unit;
+
+	for (uint64_t unit = (offset + missing->unit - 1) / missing->unit; unit < end && unit < missing->units;
+	     unit++) {
+		missing->count -= is_bit(missing, unit);
+		missing->bits[unit / 8] &= (uint8_t) ~(1u << unit % 8);
+	}
+}
+
+/* Caller holds the lock. NULL: it cannot be noted what is missing. */
+static struct missing *missing_of(struct rollback *rollback, struct known *known)
+{
+	uint32_t unit = known->page_bytes < KERNEL_PAGE ? known->page_bytes : KERNEL_PAGE;
+	uint64_t units = known->pages * (known->page_bytes / unit);
+
+	if (!known->missing && known->is_synced && units <= UNITS_MOST) {
+		known->missing = calloc(1, sizeof(*known->missing) + units / 8 + 1);
+		if (known->missing) {
+			known->missing->unit = unit;
+			known->missing->units = units;
+			atomic_fetch_add(&rollback->short_count, 1);
+		}
+	}
+	return known->missing;
+}
+
+/* What is in the range is, or is not, as it should be. -ENOSPC: that cannot be noted. */
+static int note(struct rollback *rollback, uint32_t database, uint64_t offset, size_t length, bool is_written)
+{
+	struct known *known;
+	int error = 0;
+
+	if (is_written && atomic_load(&rollback->short_count) == 0)
+		return 0;
+	pthread_mutex_lock(&rollback->lock);
+	known = find_of(rollback, database);
+	if (is_written) {
+		if (known && known->missing)
+			clear_missing(known->missing, offset, length);
+	} else if (known && missing_of(rollback, known)) {
+		set_missing(known->missing, offset, length);
+	} else {
+		error = -ENOSPC;
+	}
+	pthread_mutex_unlock(&rollback->lock);
+	return error;
+}
+
+void rollback_written(struct rollback *rollback, uint32_t bucket, uint64_t offset, size_t length)
+{
+	note(rollback, bucket, offset, length, true);
 }
 
 struct work {
@@ -461,28 +558,35 @@ static int end_journal(struct rollback *rollback, const struct work *work)
 	return error || is_present(work, head, work->length - head) ? error : -ENOSPC;
 }
 
-static int take_back(struct rollback *rollback, const struct work *work, const struct known *journal)
+/* What is @at in the work cannot be put there. */
+static int leave_out(struct rollback *rollback, const struct work *work, size_t at, size_t count, bool cached)
 {
-	size_t from = 0; /* what is to be written next begins there, and ends at @at */
-	int error = 0, missing = 0;
+	return cached ? note(rollback, work->bucket, work->offset + at, count, false) : -ENOSPC;
+}
 
-	for (size_t at = 0, part; at < work->length && !error; at += part) {
+static int take_back(struct rollback *rollback, const struct work *work, const struct known *journal, bool cached)
+{
+	int error = 0;
+
+	for (size_t at = 0, part; at < work->length; at += part) {
 		uint64_t offset = work->offset + at;
+		int failed = 0;
 
 		part = journal->page_bytes - offset % journal->page_bytes;
 		if (part > work->length - at)
 			part = work->length - at;
-		if (!is_present(work, at, part)) {
-			if (is_in_journal(rollback, journal, offset, work->bytes + at, part))
-				continue;
-			missing = -ENOSPC;
-		}
-		error = write_piece(rollback, work, from, at - from);
-		from = at + part;
+		if (!is_present(work, at, part))
+			failed = is_in_journal(rollback, journal, offset, work->bytes + at, part)
+					 ? write_piece(rollback, work, at, part)
+					 : -ENOSPC;
+		if (!failed)
+			note(rollback, work->bucket, offset, part, true);
+		else if (failed == -ENOSPC)
+			failed = leave_out(rollback, work, at, part, cached);
+		if (!error)
+			error = failed;
 	}
-	if (!error)
-		error = write_piece(rollback, work, from, work->length - from);
-	return error ? error : missing;
+	return error;
 }
 
 static int look_and_write(struct rollback *rollback, struct work *work, bool cached)
@@ -494,23 +598,22 @@ static int look_and_write(struct rollback *rollback, struct work *work, bool cac
 
 	if (error)
 		return -ENOSPC; /* that is what is to be told */
-	if (is_present(work, 0, work->length))
+	if (is_present(work, 0, work->length)) {
+		note(rollback, work->bucket, work->offset, work->length, true);
 		return 0;
+	}
 	if (work->offset == 0 && work->length >= JOURNAL_HEAD_BYTES && journal_is_over(work->bytes) &&
 	    journal_database(rollback->store, work->bucket, &bucket) == 0)
 		return end_journal(rollback, work);
-	if (!find_journal(rollback, work->bucket, false, &journal)) {
+	if (!find_journal(rollback, work->bucket, &journal)) {
 		/* One that a crash left, of which nobody has told yet? */
 		if (journal_of(rollback->store, work->bucket, &bucket) != 0)
 			return -ENOSPC;
 		rollback_learn(rollback, bucket);
-		if (!find_journal(rollback, work->bucket, false, &journal))
+		if (!find_journal(rollback, work->bucket, &journal))
 			return -ENOSPC;
 	}
-	error = take_back(rollback, work, &journal);
-	if (error == -ENOSPC && cached && journal.is_synced && find_journal(rollback, work->bucket, true, &journal))
-		error = 0;
-	return error;
+	return take_back(rollback, work, &journal, cached);
 }
 
 int rollback_write(struct rollback *rollback, uint32_t bucket, uint64_t offset, const void *buf, size_t length,
@@ -538,16 +641,25 @@ struct comparison {
 	bool is_same;
 };
 
+/* Has it been written since, and is it what the journal holds? */
 static bool compare_page(void *arg, uint64_t page, uint64_t place)
 {
 	struct comparison *c = arg;
 	uint32_t page_bytes = c->journal->page_bytes;
 	unsigned char held[JOURNAL_PAGE_MOST];
 	size_t length, held_length;
+	struct known *known;
 
 	if (page >= c->journal->pages)
 		return true; /* behind the end, where nothing is put back */
-	c->is_same = mojo_read(c->rollback->store, MOJO_ACTIVE, c->journal->database, page * page_bytes, c->present,
+	pthread_mutex_lock(&c->rollback->lock);
+	known = *find(c->rollback, c->journal->bucket);
+	c->is_same = known && known->missing;
+	for (uint32_t at = 0; at < page_bytes && c->is_same; at += known->missing->unit)
+		c->is_same = !is_bit(known->missing, (page * page_bytes + at) / known->missing->unit);
+	pthread_mutex_unlock(&c->rollback->lock);
+	c->is_same = c->is_same &&
+		     mojo_read(c->rollback->store, MOJO_ACTIVE, c->journal->database, page * page_bytes, c->present,
 			       page_bytes, &length) == 0 &&
 		     mojo_read(c->rollback->store, MOJO_ACTIVE, c->journal->bucket, place, held, page_bytes,
 			       &held_length) == 0 &&
@@ -578,21 +690,27 @@ static bool is_taken_back(struct rollback *rollback, const struct known *journal
 
 int rollback_sync(struct rollback *rollback, uint32_t bucket)
 {
-	struct known journal, **link;
-	bool is_fine;
+	struct known journal, *known;
+	bool is_whole, is_back = false;
 
 	if (atomic_load(&rollback->short_count) == 0)
 		return 0;
 	pthread_mutex_lock(&rollback->looking);
-	is_fine = !find_journal(rollback, bucket, false, &journal) || !journal.is_short;
-	if (!is_fine && is_taken_back(rollback, &journal)) {
-		is_fine = true;
+	pthread_mutex_lock(&rollback->lock);
+	known = find_of(rollback, bucket);
+	is_whole = !known || !known->missing || (known->missing->count == 0 && !known->missing->behind);
+	if (known)
+		journal = *known;
+	pthread_mutex_unlock(&rollback->lock);
+	if (!is_whole)
+		is_back = is_taken_back(rollback, &journal);
+	if (is_back) {
 		pthread_mutex_lock(&rollback->lock);
-		link = find(rollback, journal.bucket);
-		if (*link)
-			set_short(rollback, *link, false);
+		known = *find(rollback, journal.bucket);
+		if (known)
+			forget_missing(rollback, known);
 		pthread_mutex_unlock(&rollback->lock);
 	}
 	pthread_mutex_unlock(&rollback->looking);
-	return is_fine ? 0 : -ENOSPC;
+	return is_whole || is_back ? 0 : -ENOSPC;
 }

@@ -12,9 +12,10 @@
  *     the zeroing of a journal's head, which ends it. All else fails.
  *
  * A write that fails when the kernel writes back leaves an error with the file that the next fsync gets, whoever asks
- * for it: somebody, that is, who has rolled the transaction back. So where a journal that is on disk can take it all
- * back, what is not written is answered as if it were, and the fsync fails, which nobody commits without; until the
- * database is what the journal makes of it.
+ * for it: somebody, that is, who has rolled the transaction back. So where a synced journal can take it all back, what
+ * is not written is noted, and answered as if it were; the fsync, without which nobody commits, fails. Until it was
+ * written in another attempt, or the transaction is rolled back: then each page that the journal holds was written
+ * since, and is in the database as the journal has it, which is as long as it was.
  *
  * What the kernel writes back says nothing of whose transaction it belongs to: only the content tells, and it is
  * looked at only if there is no room. Until then a write costs a look at a counter, and one to a journal an addition.
@@ -70,6 +71,9 @@ void rollback_renamed(struct rollback *rollback, uint32_t new_dir, const char *n
  */
 int rollback_write(struct rollback *rollback, uint32_t bucket, uint64_t offset, const void *buf, size_t length,
 		   bool cached);
+
+/* rollback_written - these bytes of @bucket were written as they should be, without rollback_write(). */
+void rollback_written(struct rollback *rollback, uint32_t bucket, uint64_t offset, size_t length);
 
 /* rollback_sync - before @bucket is synced: 0, or -ENOSPC if it is a database of which something was not written. */
 int rollback_sync(struct rollback *rollback, uint32_t bucket);

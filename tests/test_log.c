@@ -1061,6 +1061,18 @@ static void test_space_is_kept_for_a_checkpoint(void **state)
 	assert_int_equal(world->failures, 0);
 }
 
+/* A whole step of space is not there, but what is needed is. */
+static void test_the_last_of_a_disk_is_used(void **state)
+{
+	struct world *world = *state;
+	mojo_io_memory_limit(world->io, 1u << 20);
+	assert_ok(room(world, 8));
+	add_page(world, 1, 1, 1);
+	assert_ok(mojo_log_sync(&world->log));
+	assert_int_equal(world->failures, 0);
+	assert_errno(mojo_log_room(&world->log, 1, BATCH_BYTES, 256), ENOSPC);
+}
+
 static void assert_failed_for_good(struct world *world, int error)
 {
 	struct apply a = { .world = world };
@@ -1303,6 +1315,7 @@ int main(void)
 		WITH_LOG(test_a_spare_chunk_is_used_again),
 		WITH_LOG(test_a_reservation_is_contiguous),
 		WITH_LOG(test_a_full_disk_is_told_before_anything_changes),
+		WITH_LOG(test_the_last_of_a_disk_is_used),
 		WITH_LOG(test_space_is_kept_for_a_checkpoint),
 		WITH_LOG(test_a_failed_write_is_for_good),
 		WITH_LOG(test_a_failed_flush_is_for_good),

@@ -1685,6 +1685,96 @@ static void test_a_full_disk_is_survived(void **state)
 	free(buf);
 }
 
+static uint64_t asked_for(void *arg)
+{
+	return *(uint64_t *)arg;
+}
+
+/* As much as ordinary writes get. */
+static void fill_disk(struct fixture *f, uint32_t bucket)
+{
+	const size_t piece = 16 * PAGE;
+	uint64_t at = attr_of(f, MOJO_ACTIVE, bucket).size;
+	unsigned char *buf = malloc(piece);
+	int error;
+
+	assert_non_null(buf);
+	fill(buf, piece, 5);
+	for (; !(error = mojo_write(f->store, bucket, at, buf, piece)); at += piece) {
+		if (at % (1 << 20) == 0)
+			assert_int_equal(mojo_sync(f->store), 0);
+		assert_true(at < 200 << 20);
+	}
+	assert_int_equal(error, -ENOSPC);
+	free(buf);
+}
+
+/* Time and again, and also when a crash came before it was needed. */
+static void test_what_is_reserved_is_there_on_a_full_disk(void **state)
+{
+	enum { DATABASE_BYTES = 6 << 20, PIECE = 16 * PAGE, ROUNDS = 24 };
+	struct fixture *f = *state;
+	uint32_t bucket = make_file(f, "db"), filler = make_file(f, "filler");
+	unsigned char *buf = malloc(PIECE);
+	uint64_t kept = DATABASE_BYTES;
+	struct mojo_attr attr;
+
+	assert_non_null(buf);
+	put(f, bucket, 0, DATABASE_BYTES, 0);
+	mojo_reserve(f->store, asked_for, &kept);
+	mojo_io_memory_limit(f->io, 44 << 20);
+	for (unsigned round = 1; round <= ROUNDS; round++) {
+		fill_disk(f, filler);
+		if (round % 3 == 0) {
+			assert_int_equal(mojo_sync(f->store), 0);
+			abandon_store(f);
+			open_store(f);
+			mojo_reserve(f->store, asked_for, &kept);
+		}
+		for (uint64_t n = 0; n < DATABASE_BYTES / PIECE; n++) {
+			uint64_t at = n * 37 % (DATABASE_BYTES / PIECE) * PIECE;
+
+			fill(buf, PIECE, round << 16 | at / PIECE);
+			assert_int_equal(mojo_write_reserved(f->store, bucket, at, buf, PIECE), 0);
+			if (n % 8 == round % 8)
+				assert_int_equal(mojo_sync(f->store), 0);
+		}
+		assert_int_equal(mojo_mknod_reserved(f->store, 1, "db-wal", 0644, 0, 0, &attr), 0);
+		assert_int_equal(mojo_unlink(f->store, 1, "db-wal"), 0);
+		assert_int_equal(mojo_sync(f->store), 0);
+		assert_false(info_of(f).failed);
+		assert_int_equal(resize(f, filler, 0), 0);
+	}
+	abandon_store(f);
+	open_store(f);
+	for (uint64_t at = 0; at < DATABASE_BYTES; at += PIECE)
+		assert_put(f, MOJO_ACTIVE, bucket, at, PIECE, ROUNDS << 16 | at / PIECE);
+	free(buf);
+}
+
+/* It cannot be allocated ahead, for no chunk has room for it; but it has to be free. */
+static void test_more_than_a_chunk_can_be_reserved(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t bucket = make_file(f, "a");
+	uint64_t kept = 0;
+
+	assert_int_equal(mojo_sync(f->store), 0);
+	mojo_reserve(f->store, asked_for, &kept);
+	put(f, bucket, 0, PAGE, 1);
+	mojo_io_memory_limit(f->io, info_of(f).store_bytes + 16 * CHUNK_BYTES);
+	put(f, bucket, 0, PAGE, 2);
+	assert_int_equal(mojo_sync(f->store), 0); /* the host is asked once for each group */
+	kept = 8 * CHUNK_BYTES;                   /* and a quarter */
+	put(f, bucket, 0, PAGE, 3);
+	kept = 16 * CHUNK_BYTES;
+	assert_int_equal(mojo_write(f->store, bucket, 0, "x", 1), -ENOSPC);
+	assert_int_equal(mojo_write_reserved(f->store, bucket, 0, "x", 1), 0);
+	assert_int_equal(resize(f, bucket, 0), 0);
+	mojo_reserve(f->store, NULL, NULL);
+	put(f, bucket, 0, PAGE, 4);
+}
+
 /* ---- space -------------------------------------------------------------------------------- */
 
 static void test_overwriting_does_not_grow_the_store(void **state)
@@ -2066,6 +2156,8 @@ int main(int argc, char **argv)
 		WITHOUT_STORE(test_a_full_disk_anywhere_loses_nothing),
 		WITH_STORE(test_after_a_failed_flush_nothing_is_accepted),
 		WITH_STORE(test_a_full_disk_is_survived),
+		WITH_STORE(test_what_is_reserved_is_there_on_a_full_disk),
+		WITH_STORE(test_more_than_a_chunk_can_be_reserved),
 		WITH_STORE(test_overwriting_does_not_grow_the_store),
 		WITH_STORE(test_maintenance_keeps_the_store_small),
 		WITH_STORE(test_a_scattered_overwrite_is_punched),
