@@ -44,7 +44,8 @@ struct mojo_io_ops {
 	/* Writes everything or fails; on failure any part may have been written. @vector is not changed.
 	 * Any count is accepted (split at IOV_MAX inside). */
 	int (*write)(struct mojo_io_file *file, const struct iovec *vector, int count, uint64_t offset);
-	/* The data, and what is needed to read it back (size), are on stable storage. */
+	/* The data, and what is needed to read it back (size), are on stable storage. An error of any write since the
+	 * last flush is told, whenever the host came upon it. */
 	int (*flush)(struct mojo_io_file *file);
 	/* Start reading this range in the background; a hint that cannot fail. */
 	void (*prefetch)(struct mojo_io_file *file, uint64_t offset, uint64_t length);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The promises of io.h, kept alike by the host's file system, by the one in memory, and by one that is recorded. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -18,6 +20,12 @@
 #include "io.h"
 #include "io_memory.h"
 #include "io_record.h"
+
+#ifdef SYS_cachestat
+#define CACHESTAT SYS_cachestat
+#else
+#define CACHESTAT 451L /* newer than Debian 12's headers; the same everywhere */
+#endif
 
 struct fixture {
 	struct mojo_io *io;
@@ -596,6 +604,47 @@ static void test_host_survives_a_rename_above(void **state)
 	f->io->ops->close(open_file(f->io, "b", 0));
 }
 
+/* Dirty pages of the file in the host's cache, those on their way to the disk not counted; -1: cannot be told. */
+static int64_t waiting_pages(const struct fixture *f, const char *name)
+{
+	struct {
+		uint64_t offset, length;
+	} range = { 0 };
+	struct {
+		uint64_t cached, dirty, under_way, evicted, recently_evicted;
+	} found;
+	char path[PATH_MAX];
+	int fd;
+	long result;
+
+	snprintf(path, sizeof(path), "%s/%s", f->directory, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	result = syscall(CACHESTAT, fd, &range, &found, 0u);
+	close(fd);
+	return result == 0 ? (int64_t)found.dirty : -1;
+}
+
+static void test_host_begins_to_write_out_what_is_much(void **state)
+{
+	enum { BYTES = 1 << 20 };
+	struct fixture *f = *state;
+	struct mojo_io_file *file = make_file(f->io, "a");
+	char *data = calloc(1, BYTES);
+
+	assert_non_null(data);
+	assert_int_equal(write_at(f->io, file, data, 4096, 0), 0);
+	bool can_be_told = waiting_pages(f, "a") > 0;
+	if (can_be_told) {
+		assert_int_equal(write_at(f->io, file, data, BYTES, 4096), 0);
+		assert_true(waiting_pages(f, "a") <= 1);
+	}
+	free(data);
+	f->io->ops->close(file);
+	if (!can_be_told)
+		skip(); /* Linux before 6.5; or a file system that has no disk */
+}
+
 /* ---- memory alone ------------------------------------------------------------------------- */
 
 static void test_memory_preallocation_is_cheap(void **state)
@@ -875,6 +924,7 @@ int main(void)
 		cmocka_unit_test(test_host_wants_a_directory),
 		cmocka_unit_test_setup_teardown(test_host_does_not_take_a_part_for_the_whole, setup_host, teardown),
 		cmocka_unit_test_setup_teardown(test_host_survives_a_rename_above, setup_host, teardown),
+		cmocka_unit_test_setup_teardown(test_host_begins_to_write_out_what_is_much, setup_host, teardown),
 		ON_MEMORY(test_memory_preallocation_is_cheap),
 		ON_MEMORY(test_memory_clone_is_independent),
 		ON_MEMORY(test_memory_durable_clone_is_what_was_flushed),
