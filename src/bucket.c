@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "bucket.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "version.h"
 
 #define READ_PAGES 256u /* looked up together */
+static_assert(MOJO_AHEAD_BYTES / MOJO_PAGE_SIZE_MIN <= READ_PAGES, "what is looked up in advance has a place");
 
 static uint64_t size_max(const struct mojo_store *store)
 {
@@ -82,6 +84,12 @@ struct fetch {
 	uint32_t index; /* of the page within the request */
 };
 
+/* Blocks one behind the other in one chunk, that will be wanted soon. */
+struct run {
+	uint64_t address;
+	uint32_t blocks;
+};
+
 struct request {
 	uint32_t bucket;
 	uint32_t seed;
@@ -92,6 +100,9 @@ struct request {
 	uint8_t *buf;
 	uint32_t fetch_count;
 	struct fetch fetch[READ_PAGES];
+	bool asked; /* the disk has been asked for all of it */
+	uint32_t ahead_count;
+	struct run ahead[READ_PAGES];
 };
 
 /* Where the bytes of page @index of the request begin in the page and in the buffer, and how many they are. */
@@ -135,6 +146,35 @@ static int plan(struct mojo_store *store, struct mojo_tree *tree, struct request
 	return 0;
 }
 
+/* Under the lock: list what the disk should be asked for because it will be read next, if the reader goes on so. */
+static void plan_ahead(struct mojo_store *store, struct mojo_tree *tree, uint32_t version, uint64_t size,
+		       struct request *r)
+{
+	uint32_t page_size = mojo_page_size(store);
+	uint64_t first, pages = (size + page_size - 1) / page_size;
+	struct mojo_entry entries[READ_PAGES];
+	struct mojo_slotmap map = mojo_map_of(store, tree);
+	uint32_t count =
+		mojo_ahead_read(&store->ahead, version, r->bucket, r->first, r->pages, page_size, &first, &r->asked);
+	if (!count || first >= pages)
+		return;
+	if (count > pages - first)
+		count = (uint32_t)(pages - first);
+	/* What is wrong with the index there is for whoever reads it to be told. */
+	if (mojo_slotmap_get(&map, r->bucket, first, count, entries) != 0)
+		return;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t address = entries[i].address;
+		struct run *last = r->ahead_count ? &r->ahead[r->ahead_count - 1] : NULL;
+		if (!entries[i].version || !address || mojo_log_flight(&store->log, address))
+			continue;
+		if (last && address == last->address + last->blocks && address % store->chunks.chunk_blocks)
+			last->blocks++;
+		else
+			r->ahead[r->ahead_count++] = (struct run){ address, 1 };
+	}
+}
+
 /* How many of the fetches from @i on lie one behind the other, on disk and in the file, as whole pages within one chunk. */
 static uint32_t fetch_run(const struct mojo_store *store, const struct request *r, uint32_t i)
 {
@@ -159,11 +199,13 @@ static int fetch(struct mojo_store *store, struct request *r, uint32_t *ret_bad)
 	uint32_t page_size = mojo_page_size(store);
 	uint8_t *page = NULL;
 	int err = 0;
-	if (r->fetch_count > 1)
+	if (r->fetch_count > 1 && !r->asked)
 		for (uint32_t i = 0, n; i < r->fetch_count; i += n) {
 			n = fetch_run(store, r, i);
 			mojo_chunks_prefetch(&store->chunks, r->fetch[i].entry.address, (size_t)n * page_size);
 		}
+	for (uint32_t i = 0; i < r->ahead_count; i++)
+		mojo_chunks_prefetch(&store->chunks, r->ahead[i].address, (size_t)r->ahead[i].blocks * page_size);
 	for (uint32_t i = 0, n; i < r->fetch_count && !err; i += n) {
 		n = fetch_run(store, r, i);
 		size_t in_page, at, part = page_part(r, page_size, r->fetch[i].index, &in_page, &at);
@@ -224,10 +266,12 @@ static int read_piece(struct mojo_store *store, uint32_t version, uint32_t bucke
 			r.first = offset / page_size;
 			r.skip = (uint32_t)(offset % page_size);
 			r.pages = (uint32_t)((r.skip + r.length + page_size - 1) / page_size);
+			r.fetch_count = r.ahead_count = 0;
+			r.asked = false;
 			if (r.length)
 				err = plan(store, tree, &r);
-			else
-				r.fetch_count = 0;
+			if (!err && r.fetch_count)
+				plan_ahead(store, tree, version, inode.attr.size, &r);
 		}
 		pthread_mutex_unlock(&store->mu);
 		if (err)

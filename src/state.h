@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include "ahead.h"
 #include "hold.h"
 #include "log.h"
 #include "mojo.h"
@@ -49,6 +50,7 @@ struct mojo_store {
 	int64_t checkpoint_ns; /* when the last one was taken */
 
 	struct mojo_holds holds; /* open buckets */
+	struct mojo_ahead ahead; /* who reads from front to back */
 
 	mojo_reserve_fn *reserve; /* NULL: nothing beside what is always kept */
 	void *reserve_arg;        /* borrowed */
