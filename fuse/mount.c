@@ -26,6 +26,8 @@
 #define THREADS_MAX      32
 #define IDLE_THREADS_MAX 16
 
+#define READ_AHEAD_KIB 4096u /* four requests of the most that the kernel asks for at a time */
+
 /* How long after unmounting the kernel is given to let go: some other name space may have the mount too. */
 #define LET_GO_MS 2000
 
@@ -42,7 +44,8 @@ extern char **environ;
 
 struct mount {
 	struct fuse_session *session;
-	const char *store; /* borrowed */
+	struct mount_greeting *greeting; /* borrowed */
+	const char *store;               /* borrowed */
 	mojo_event_fn *event;
 	void *event_arg; /* borrowed */
 	char *point;     /* owned; NULL until mounted */
@@ -560,6 +563,7 @@ int mount_new(struct fuse_args *args, const struct fuse_lowlevel_ops *ops, void 
 	mount->event = event;
 	mount->event_arg = arg;
 	mount->main_thread = pthread_self();
+	mount->greeting = userdata;
 	if ((!has_option(args, "fsname") && add_option(args, "fsname", store)) ||
 	    (!has_option(args, "subtype") && add_option(args, "subtype", MOUNT_SUBTYPE)) ||
 	    fuse_opt_add_arg(args, "-odefault_permissions") != 0)
@@ -583,6 +587,29 @@ static ssize_t session_read(int fd, void *buf, size_t length, void *userdata)
 }
 
 /*
+ * The kernel reads a FUSE mount ahead by 128 KiB at most, whatever INIT is answered: many little requests, one or two of
+ * them under way. Root may change that for a mount; it is for files that are opened from then on.
+ */
+static void read_further_ahead(dev_t device)
+{
+	char path[64];
+	unsigned kib = 0;
+	FILE *file;
+
+	if (!device)
+		return;
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(device), minor(device));
+	file = fopen(path, "r+e");
+	if (!file)
+		return;
+	if (fscanf(file, "%u", &kib) == 1 && kib < READ_AHEAD_KIB) {
+		rewind(file);
+		fprintf(file, "%u", READ_AHEAD_KIB);
+	}
+	fclose(file);
+}
+
+/*
  * The reply to INIT is the one place where the kernel can be told of FUSE_HANDLE_KILLPRIV_V2, which libfuse
  * 3.14 cannot say. Without it the kernel asks for the attribute security.capability before every write(2)
  * that it would otherwise keep to itself. With it, taking set-id bits away is for us (tree_written()).
@@ -592,11 +619,18 @@ static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userda
 {
 	struct mount_greeting *greeting = userdata;
 
-	if (!atomic_load_explicit(&greeting->done, memory_order_relaxed) && !atomic_exchange(&greeting->done, true) &&
-	    count == 2 && iov[1].iov_len == sizeof(struct fuse_init_out) &&
+	ssize_t written;
+
+	if (atomic_load_explicit(&greeting->done, memory_order_relaxed) || atomic_exchange(&greeting->done, true))
+		return writev(fd, iov, count);
+	if (count == 2 && iov[1].iov_len == sizeof(struct fuse_init_out) &&
 	    ((const struct fuse_out_header *)iov[0].iov_base)->error == 0)
 		((struct fuse_init_out *)iov[1].iov_base)->flags |= FUSE_HANDLE_KILLPRIV_V2;
-	return writev(fd, iov, count);
+	written = writev(fd, iov, count);
+	/* That reply is what the kernel takes its own figure from. */
+	if (written > 0)
+		read_further_ahead(greeting->device);
+	return written;
 }
 
 int mount_open(struct mount *mount, const char *point)
@@ -615,6 +649,7 @@ int mount_open(struct mount *mount, const char *point)
 	if (fuse_session_custom_io(mount->session, &io, fuse_session_fd(mount->session)) != 0)
 		return -EIO;
 	mount->device = device_of(fuse_session_fd(mount->session));
+	mount->greeting->device = mount->device;
 	return 0;
 }
 

@@ -39,6 +39,7 @@ struct mount; /* opaque */
 /* What the session's userdata must begin with, zeroed: the first reply of all is told from the rest by it. */
 struct mount_greeting {
 	atomic_bool done;
+	dev_t device; /* of the mount, as mount_device() has it */
 };
 
 /* Bring everything the kernel holds for files that are open for writing to the disk. */

@@ -92,6 +92,11 @@ for mode in delete wal; do
 	timeout -k 5 100 python3 "$T/warm.py" "$MNT" $mode again
 done
 
+note "the kernel reads the mount further ahead than it does by itself"
+if [ "$(id -u)" = 0 ] && [ -w "/sys/class/bdi/$(mountpoint -d "$MNT")/read_ahead_kb" ]; then
+	assert_eq 4096 "$(cat "/sys/class/bdi/$(mountpoint -d "$MNT")/read_ahead_kb")" "KiB that the mount is read ahead"
+fi
+
 note "pages stay cached across opens: a second process reads without a read request"
 cat "$MNT/delete.db" >/dev/null
 count_reads() {
