@@ -18,7 +18,7 @@
 
 #include "format.h"
 
-#define FILES_MAX 16
+#define FILES_MAX 32
 
 struct stored_file {
 	char path[MOJO_CHUNK_PATH_BYTES];
