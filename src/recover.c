@@ -305,7 +305,7 @@ static int search(struct scan *scan, uint64_t address, uint64_t sequence, bool e
 {
 	struct mojo_store *store = scan->store;
 	uint32_t block = mojo_page_size(store), chunk_blocks = store->root.chunk_blocks;
-	enum { PIECE_BYTES = 1 << 20 };
+	enum { PIECE_BYTES = 128 << 10 }; /* most of it is empty: no more than stays in a processor's cache */
 	uint8_t *piece = malloc(PIECE_BYTES);
 	if (!piece)
 		return -ENOMEM;

@@ -1563,7 +1563,7 @@ static void check_threads(struct run *run, struct mojo_io *io, const unsigned *a
 					    run->page_size, &got));
 			bench_fill(wanted, run->page_size, n * 1000 + i);
 			assert_int_equal(got, run->page_size);
-			assert_memory_equal(page, wanted, run->page_size);
+			bench_same(page, wanted, run->page_size);
 		}
 	}
 	struct mojo_attr kept;
@@ -1773,7 +1773,7 @@ static void assert_same_disk(struct mojo_io *a, struct mojo_io *b)
 			assert_ok(mojo_io_memory_load(a, path, &left, &left_length));
 			assert_ok(mojo_io_memory_load(b, path, &right, &right_length));
 			assert_int_equal(left_length, right_length);
-			assert_memory_equal(left, right, left_length);
+			bench_same(left, right, left_length);
 			free(left);
 			free(right);
 		}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "support.h"
 
+#include <endian.h>
 #include <time.h>
 
 #include "checksum.h"
@@ -310,11 +311,21 @@ uint32_t bench_file(struct bench *bench, const char *name)
 void bench_fill(void *buf, size_t length, uint64_t tag)
 {
 	uint8_t *to = buf;
-	for (size_t i = 0; i < length; i++) {
-		uint64_t word = (tag + 1) * 0x9e3779b97f4a7c15ull + (i / 8) * 0xc2b2ae3d27d4eb4full;
-		word ^= word >> 29;
-		to[i] = (uint8_t)(word >> i % 8 * 8);
+	uint64_t base = (tag + 1) * 0x9e3779b97f4a7c15ull;
+	for (size_t i = 0; i < length / 8; i++) { /* whole words at a time: most of a test's time can go here */
+		uint64_t word = base + i * 0xc2b2ae3d27d4eb4full;
+		word = htole64(word ^ word >> 29);
+		memcpy(to + 8 * i, &word, 8);
 	}
+	uint64_t last = base + length / 8 * 0xc2b2ae3d27d4eb4full;
+	last = htole64(last ^ last >> 29);
+	memcpy(to + length / 8 * 8, &last, length % 8);
+}
+
+void bench_same(const void *left, const void *right, size_t length)
+{
+	if (memcmp(left, right, length) != 0)
+		assert_memory_equal(left, right, length);
 }
 
 void bench_put(struct bench *bench, uint32_t bucket, uint64_t offset, size_t length, uint64_t tag)
@@ -335,7 +346,7 @@ void bench_assert(struct bench *bench, uint32_t version, uint32_t bucket, uint64
 	bench_fill(wanted, length, tag);
 	assert_ok(mojo_read(bench->store, version, bucket, offset, buf, length, &got));
 	assert_int_equal(got, length);
-	assert_memory_equal(buf, wanted, length);
+	bench_same(buf, wanted, length);
 	free(wanted);
 	free(buf);
 }
