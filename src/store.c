@@ -106,12 +106,16 @@ static struct mojo_tree *open_tree(struct mojo_store *store, uint32_t version)
 	return version == store->unpublished ? &store->settling : NULL;
 }
 
+static int open_inode(struct mojo_store *store, uint32_t version, uint32_t bucket, struct mojo_inode *ret_inode)
+{
+	struct mojo_tree *tree = open_tree(store, version);
+	return tree ? mojo_inode_get(tree, bucket, ret_inode) : -ENOENT;
+}
+
 static int hook_inode(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret_bytes, uint32_t *ret_length)
 {
-	struct mojo_store *store = arg;
 	struct mojo_inode inode;
-	struct mojo_tree *tree = open_tree(store, version);
-	int err = tree ? mojo_inode_get(tree, bucket, &inode) : -ENOENT;
+	int err = open_inode(arg, version, bucket, &inode);
 	if (!err)
 		*ret_length = mojo_inode_encode(ret_bytes, &inode);
 	return err;
@@ -119,10 +123,8 @@ static int hook_inode(void *arg, uint32_t version, uint32_t bucket, uint8_t *ret
 
 static int hook_file(void *arg, uint32_t version, uint32_t bucket, struct mojo_log_file *ret_file)
 {
-	struct mojo_store *store = arg;
 	struct mojo_inode inode;
-	struct mojo_tree *tree = open_tree(store, version);
-	int err = tree ? mojo_inode_get(tree, bucket, &inode) : -ENOENT;
+	int err = open_inode(arg, version, bucket, &inode);
 	if (!err)
 		*ret_file = (struct mojo_log_file){ .seed = mojo_inode_seed(&inode), .shared = inode.shared };
 	return err;
