@@ -776,6 +776,7 @@ static int serve(struct program *program)
 	scrub_free(program->scrub);
 	commit_free(program->commit); /* it may still have requests to reply to */
 	verify_free(program->verify);
+	distrust_drain(&program->ops.distrust);
 	flusher_end(program->flusher);
 	mount_free(program->mount);
 	program->mount = NULL;

@@ -615,8 +615,10 @@ static void close_node(struct ops *ops, struct tree_node node, const struct fuse
 static void do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct ops *ops = begin(req, COUNTER_OPEN);
-	int error = open_node(ops, req, tree_node(ino), fi);
+	int error;
 
+	distrust_wait(&ops->distrust, ino);
+	error = open_node(ops, req, tree_node(ino), fi);
 	if (error)
 		reply_error(req, error);
 	else if (fuse_reply_open(req, fi) != 0)
@@ -708,6 +710,8 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	/* While a file has such bits the kernel delays no write to it, so the caller is known. */
 	if (!error && file && !fi->writepage && !keeps_set_id(req) && tree_written(ops->tree, file))
 		forget_attributes(ops, ino);
+	if (error && fi->writepage)
+		distrust_range(&ops->distrust, ops->mount, ino, (uint64_t)offset, size);
 	if (error)
 		reply_error(req, error);
 	else
@@ -978,11 +982,14 @@ int ops_init(struct ops *ops)
 	error = follow_init(&ops->follow);
 	if (error)
 		pthread_key_delete(ops->buffer);
+	else
+		distrust_init(&ops->distrust);
 	return error;
 }
 
 void ops_destroy(struct ops *ops)
 {
+	distrust_destroy(&ops->distrust);
 	follow_destroy(&ops->follow);
 	free(pthread_getspecific(ops->buffer));
 	pthread_key_delete(ops->buffer);

@@ -14,6 +14,7 @@
 #include "commit.h"
 #include "control.h"
 #include "counters.h"
+#include "distrust.h"
 #include "follow.h"
 #include "journal.h"
 #include "mount.h"
@@ -28,6 +29,7 @@ struct ops {
 	struct control control;
 	struct counters counters;
 	struct follow follow;
+	struct distrust distrust;
 	pthread_key_t buffer; /* each serving thread's own, for replies */
 	bool durable_unlink;  /* the removal of a rollback journal is on disk when it is answered */
 	bool ordered_journals; /* a sync that commits nothing, of a rollback journal or its database, is not waited for */
