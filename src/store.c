@@ -26,7 +26,7 @@
 #define MARK_NS          60000000000ll
 #define MARK_SHARE       50           /* marking takes no more than one part in so many of the time */
 #define REMOVAL_BYTES    (2u << 20)   /* of the log that only removals may use when the disk is full */
-#define RESERVED_BYTES   (512u << 10) /* and that only they and what mojo_reserve() is for may use */
+#define RESERVED_BYTES   (2u << 20)   /* and that only they and what mojo_reserve() is for may use */
 #define RETRY_DEAD_BYTES (256u << 10) /* dead space for which a full disk is worth two checkpoints */
 #define CLOSE_DEAD_BYTES (1u << 20)   /* dead space for which closing takes a second checkpoint */
 
