@@ -1304,7 +1304,7 @@ static void every_state_of_short_work(void **state)
 }
 
 /* So many of the ways in which a batch of two groups can be lost, evenly spread; all of them if there are no more. */
-#define WAYS_MOST 75u
+#define WAYS_MOST 50u
 
 static uint64_t step_of(uint64_t choices)
 {
