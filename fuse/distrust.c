@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "distrust.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
-struct distrust_range {
-	struct distrust_range *next;
+struct distrust_file {
+	struct distrust_file *next;
 	fuse_ino_t ino;
-	uint64_t offset, length;
+	bool wanted; /* somebody waits until the kernel has forgotten it */
 };
 
 void distrust_init(struct distrust *distrust)
@@ -16,7 +15,6 @@ void distrust_init(struct distrust *distrust)
 	atomic_init(&distrust->count, 0);
 	pthread_mutex_init(&distrust->mutex, NULL);
 	pthread_cond_init(&distrust->done, NULL);
-	distrust->last = &distrust->first;
 }
 
 void distrust_drain(struct distrust *distrust)
@@ -29,27 +27,49 @@ void distrust_drain(struct distrust *distrust)
 
 void distrust_destroy(struct distrust *distrust)
 {
+	for (struct distrust_file *file = distrust->first, *next; file; file = next) {
+		next = file->next;
+		free(file);
+	}
 	pthread_cond_destroy(&distrust->done);
 	pthread_mutex_destroy(&distrust->mutex);
+}
+
+/* The callers of these hold the mutex. */
+static struct distrust_file **find(struct distrust *distrust, fuse_ino_t ino)
+{
+	struct distrust_file **link = &distrust->first;
+
+	while (*link && (*link)->ino != ino)
+		link = &(*link)->next;
+	return link;
+}
+
+static struct distrust_file *next_wanted(const struct distrust *distrust)
+{
+	struct distrust_file *file = distrust->first;
+
+	while (file && !file->wanted)
+		file = file->next;
+	return file;
 }
 
 static void *work(void *arg)
 {
 	struct distrust *distrust = arg;
-	struct distrust_range *range;
+	struct distrust_file *file, **link;
 
 	pthread_mutex_lock(&distrust->mutex);
-	while ((range = distrust->first) != NULL) {
+	while ((file = next_wanted(distrust)) != NULL) {
+		fuse_ino_t ino = file->ino;
+
 		pthread_mutex_unlock(&distrust->mutex);
-		/* It waits until what is refused has been answered. A failure says that the kernel does not know the file any more, or that what is dirty in it cannot be
-		 * brought either: then it comes back here. */
-		fuse_lowlevel_notify_inval_inode(mount_session(distrust->mount), range->ino, (off_t)range->offset,
-						 (off_t)range->length);
+		/* A failure says that the kernel does not know the file any more. */
+		fuse_lowlevel_notify_inval_inode(mount_session(distrust->mount), ino, 0, 0);
 		pthread_mutex_lock(&distrust->mutex);
-		distrust->first = range->next;
-		if (!distrust->first)
-			distrust->last = &distrust->first;
-		free(range);
+		link = find(distrust, ino);
+		*link = file->next;
+		free(file);
 		atomic_fetch_sub(&distrust->count, 1);
 		pthread_cond_broadcast(&distrust->done);
 	}
@@ -59,60 +79,50 @@ static void *work(void *arg)
 	return NULL;
 }
 
-/* The caller holds the mutex. */
-static int start(struct distrust *distrust)
+void distrust_note(struct distrust *distrust, fuse_ino_t ino)
 {
-	pthread_attr_t attributes;
-	pthread_t thread;
-	int error;
+	struct distrust_file **link;
 
-	if (distrust->running)
-		return 0;
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	error = -pthread_create(&thread, &attributes, work, distrust);
-	pthread_attr_destroy(&attributes);
-	distrust->running = !error;
-	return error;
-}
-
-int distrust_range(struct distrust *distrust, struct mount *mount, fuse_ino_t ino, uint64_t offset, uint64_t length)
-{
-	struct distrust_range *range = malloc(sizeof(*range));
-	int error;
-
-	if (!range)
-		return -ENOMEM;
-	*range = (struct distrust_range){ .ino = ino, .offset = offset, .length = length };
 	pthread_mutex_lock(&distrust->mutex);
-	distrust->mount = mount;
-	error = start(distrust);
-	if (error) {
-		free(range);
-	} else {
-		atomic_fetch_add(&distrust->count, 1);
-		*distrust->last = range;
-		distrust->last = &range->next;
+	link = find(distrust, ino);
+	if (!*link) {
+		*link = calloc(1, sizeof(**link));
+		if (*link) {
+			(*link)->ino = ino;
+			atomic_fetch_add(&distrust->count, 1);
+		}
 	}
 	pthread_mutex_unlock(&distrust->mutex);
-	return error;
 }
 
-static bool is_waiting(const struct distrust *distrust, fuse_ino_t ino)
+bool distrust_is_noted(struct distrust *distrust, fuse_ino_t ino)
 {
-	const struct distrust_range *range = distrust->first;
+	bool is_noted;
 
-	while (range && range->ino != ino)
-		range = range->next;
-	return range != NULL;
-}
-
-void distrust_wait(struct distrust *distrust, fuse_ino_t ino)
-{
 	if (atomic_load(&distrust->count) == 0)
-		return;
+		return false;
 	pthread_mutex_lock(&distrust->mutex);
-	while (is_waiting(distrust, ino))
+	is_noted = *find(distrust, ino) != NULL;
+	pthread_mutex_unlock(&distrust->mutex);
+	return is_noted;
+}
+
+void distrust_forget(struct distrust *distrust, struct mount *mount, fuse_ino_t ino)
+{
+	struct distrust_file *file;
+	pthread_t thread;
+
+	pthread_mutex_lock(&distrust->mutex);
+	file = *find(distrust, ino);
+	if (file) {
+		file->wanted = true;
+		distrust->mount = mount;
+		if (!distrust->running && pthread_create(&thread, NULL, work, distrust) == 0) {
+			pthread_detach(thread);
+			distrust->running = true;
+		}
+	}
+	while (distrust->running && *find(distrust, ino))
 		pthread_cond_wait(&distrust->done, &distrust->mutex);
 	pthread_mutex_unlock(&distrust->mutex);
 }

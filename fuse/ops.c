@@ -12,6 +12,9 @@
 #define COPY_BYTES_MAX (2ull << 30) /* shared by one request; the answer has 32 bits for it */
 #define MAX_BACKGROUND 64u          /* readahead under way at a time; the kernel's 12 leave a disk idle */
 
+#define LET_GO_US    2000 /* how often, and how many times, to look whether a file is let go of */
+#define LET_GO_LOOKS 10
+
 /* fi->fh of a file of the active tree: a tree_file, whose lowest bit says that the handle can write. */
 #define HANDLE_WRITABLE 1u
 
@@ -612,12 +615,23 @@ static void close_node(struct ops *ops, struct tree_node node, const struct fuse
 		tree_close(ops->tree, file, fi->fh & HANDLE_WRITABLE);
 }
 
+/* Nobody who wrote to it may rely any more on what was refused. A process that has just ended may not have been seen to
+ * let go of it yet: that is waited for, but not long, for the writer may be another one. */
+static void forget_refused(struct ops *ops, fuse_ino_t ino)
+{
+	for (int i = 0; i < LET_GO_LOOKS && tree_has_writers(ops->tree, tree_node(ino).bucket); i++)
+		usleep(LET_GO_US);
+	if (!tree_has_writers(ops->tree, tree_node(ino).bucket))
+		distrust_forget(&ops->distrust, ops->mount, ino);
+}
+
 static void do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct ops *ops = begin(req, COUNTER_OPEN);
 	int error;
 
-	distrust_wait(&ops->distrust, ino);
+	if (distrust_is_noted(&ops->distrust, ino))
+		forget_refused(ops, ino);
 	error = open_node(ops, req, tree_node(ino), fi);
 	if (error)
 		reply_error(req, error);
@@ -711,7 +725,7 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	if (!error && file && !fi->writepage && !keeps_set_id(req) && tree_written(ops->tree, file))
 		forget_attributes(ops, ino);
 	if (error && fi->writepage)
-		distrust_range(&ops->distrust, ops->mount, ino, (uint64_t)offset, size);
+		distrust_note(&ops->distrust, ino);
 	if (error)
 		reply_error(req, error);
 	else
