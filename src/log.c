@@ -228,11 +228,16 @@ static uint64_t chunk_end(const struct mojo_log *log)
 	return ((uint64_t)log->chunk + 1) * log->chunk_blocks;
 }
 
+/* More blocks than any group has. */
+static uint32_t group_blocks_max(const struct mojo_log *log)
+{
+	return (2u << 20) / log->block_bytes;
+}
+
 /* Disk space is taken in steps of an eighth of a chunk, so that a small store stays small. */
 static uint32_t step_blocks(const struct mojo_log *log)
 {
-	uint32_t least = (2u << 20) / log->block_bytes; /* more than the largest group */
-	uint32_t step = log->chunk_blocks / 8;
+	uint32_t step = log->chunk_blocks / 8, least = group_blocks_max(log);
 	return step > least ? step : least;
 }
 
@@ -290,21 +295,25 @@ static int look_for_free(struct mojo_log *log, uint64_t blocks)
 	return log->free_blocks >= blocks ? 0 : -ENOSPC;
 }
 
-/* Makes sure that @blocks at the tail have disk space, even if the first group among them does not fit
- * into this chunk and all of them come to lie in the next. */
+/*
+ * Makes sure that @blocks at the tail have disk space. Where a chunk ends, less than a group is left unused: one does
+ * not fit, and comes to lie in the next. So what was secured once is enough for less, later, wherever the tail is then.
+ */
 int mojo_log_secure(struct mojo_log *log, uint64_t blocks)
 {
-	uint64_t end = chunk_end(log);
+	uint64_t end = chunk_end(log), unused = group_blocks_max(log), here = end - log->tail;
 	int err = allocate_up_to(log, &log->allocated, log->tail + blocks, end);
-	if (err || log->tail + blocks <= end)
+	if (err || blocks <= here)
 		return err;
+	blocks -= here < unused ? 0 : here - unused; /* in the next one, and behind it */
 	if (log->next_chunk < 0)
 		err = make_next_chunk(log);
 	if (!err)
 		err = allocate_up_to(log, &log->next_allocated, end + blocks, end + log->chunk_blocks);
-	if (!err && blocks > log->chunk_blocks)
-		err = look_for_free(log, blocks - log->chunk_blocks);
-	return err;
+	if (err || blocks <= log->chunk_blocks)
+		return err;
+	blocks -= log->chunk_blocks - unused;
+	return look_for_free(log, blocks + blocks / (log->chunk_blocks - unused) * unused);
 }
 
 /*
