@@ -154,8 +154,13 @@ enum step_kind {
 	REMOVE,
 	REMOVE_DIR,
 	RENAME,
-	CHMOD, /* not durable by themselves */
+	CHMOD,
+	FREEZE,
+	SETTLE_WRITE, /* in the unpublished version, as the next two */
+	SETTLE_RESIZE,
+	SETTLE_REMOVE, /* not durable by themselves, up to here */
 	SYNC,
+	PUBLISH,
 	COMMIT,
 	DROP,
 	CHECKPOINT,
@@ -173,20 +178,36 @@ struct step {
 struct script {
 	struct step steps[STEPS_MAX];
 	size_t count;
-	size_t from; /* of the first one that runs under faults; what came before is in the beginning */
+	size_t settling; /* of those under faults that changed an unpublished version */
+	size_t from;     /* of the first one that runs under faults; what came before is in the beginning */
 };
+
+static bool is_settling(enum step_kind kind)
+{
+	return kind >= SETTLE_WRITE && kind <= SETTLE_REMOVE;
+}
 
 static void script_make(struct script *script, struct dice *dice, size_t count, size_t from)
 {
 	static const enum step_kind often[] = {
-		MAKE,       MAKE,   MAKE_DIR, LINK,   WRITE,  WRITE,      WRITE,      WRITE,  WRITE_MANY,
-		WRITE_MANY, RESIZE, PUNCH,    REMOVE, REMOVE, REMOVE_DIR, RENAME,     RENAME, CHMOD,
-		SYNC,       SYNC,   SYNC,     COMMIT, COMMIT, DROP,       CHECKPOINT,
+		MAKE,          MAKE,          MAKE_DIR, LINK,    WRITE,        WRITE,        WRITE,        WRITE,
+		WRITE_MANY,    WRITE_MANY,    RESIZE,   PUNCH,   REMOVE,       REMOVE,       REMOVE_DIR,   RENAME,
+		RENAME,        CHMOD,         SYNC,     SYNC,    SYNC,         COMMIT,       COMMIT,       DROP,
+		CHECKPOINT,    FREEZE,        FREEZE,   FREEZE,  SETTLE_WRITE, SETTLE_WRITE, SETTLE_WRITE, SETTLE_WRITE,
+		SETTLE_RESIZE, SETTLE_REMOVE, PUBLISH,  PUBLISH,
 	};
+	bool frozen = false;
 	*script = (struct script){ .count = count, .from = from };
 	for (size_t i = 0; i < count; i++) {
 		struct step *step = &script->steps[i];
 		step->kind = i < 6 ? MAKE : often[dice_below(dice, sizeof(often) / sizeof(*often))];
+		/* Most of the settling is to find something to settle. */
+		if (is_settling(step->kind) || step->kind == PUBLISH)
+			step->kind = frozen ? step->kind : FREEZE;
+		else if (step->kind == FREEZE && frozen)
+			step->kind = SETTLE_WRITE;
+		if (step->kind == FREEZE || step->kind == PUBLISH)
+			frozen = step->kind == FREEZE;
 		const char *dir = i >= 6 && dice_below(dice, 3) == 0 ? "d/" : "";
 		snprintf(step->path, sizeof(step->path), "%s%c", dir, 'e' + (int)dice_below(dice, 6));
 		snprintf(step->to, sizeof(step->to), "%s%c", dice_below(dice, 3) ? "" : "d/",
@@ -217,6 +238,38 @@ static int parent_of(struct mojo_store *store, const char *path, uint32_t *ret_d
 	return err;
 }
 
+/* A step in the unpublished version is on a file that is there, if any is. */
+static void choose_file(struct mojo_store *store, struct step *step)
+{
+	uint32_t version = mojo_unpublished(store);
+	struct mojo_attr attr;
+	if (!version || !is_settling(step->kind))
+		return;
+	for (char c = 'e'; mojo_resolve(store, version, step->path, &attr) == -ENOENT && c < 'e' + 6; c++)
+		snprintf(step->path, sizeof(step->path), "%c", c);
+}
+
+/* A step in the unpublished version; -ENOENT if there is none. */
+static int settle(struct mojo_store *store, const struct step *step)
+{
+	static uint8_t buf[2 * BENCH_PAGE];
+	struct mojo_attr attr, change = { .size = step->offset + step->length };
+	uint32_t version = mojo_unpublished(store);
+	const char *slash = strchr(step->path, '/');
+	int err = version ? mojo_resolve(store, version, step->path, &attr) : -ENOENT;
+	if (err)
+		return err;
+	switch (step->kind) {
+	case SETTLE_WRITE:
+		bench_fill(buf, step->length, step->number);
+		return mojo_settle_write(store, version, attr.bucket, step->offset, buf, step->length);
+	case SETTLE_RESIZE:
+		return mojo_settle_setattr(store, version, attr.bucket, MOJO_SET_SIZE, &change, &attr);
+	default:
+		return mojo_settle_unlink(store, version, attr.parent, slash ? slash + 1 : step->path);
+	}
+}
+
 static int run_step(struct mojo_store *store, const struct step *step)
 {
 	static uint8_t buf[32 * BENCH_PAGE];
@@ -242,6 +295,14 @@ static int run_step(struct mojo_store *store, const struct step *step)
 		return err ? err
 			   : mojo_rename(store, dir, name, to_dir, to_name,
 					 step->number % 5 ? 0 : MOJO_RENAME_EXCHANGE);
+	case FREEZE:
+		return mojo_freeze(store, "to be settled", 13, NULL, NULL, &version);
+	case SETTLE_WRITE:
+	case SETTLE_RESIZE:
+	case SETTLE_REMOVE:
+		return settle(store, step);
+	case PUBLISH:
+		return mojo_publish(store, mojo_unpublished(store));
 	case SYNC:
 		return mojo_sync(store);
 	case COMMIT:
@@ -333,15 +394,20 @@ static struct stage *stage_new(const char *what, size_t count, size_t from)
 	use_disk(io);
 	assert_ok(mojo_create(io, &geometry, &stage->config));
 	assert_ok(open_stage(stage, io, &store));
-	for (size_t i = 0; i < from; i++)
+	for (size_t i = 0; i < from; i++) {
+		choose_file(store, &stage->script.steps[i]);
 		stage->script.steps[i].expected = run_step(store, &stage->script.steps[i]);
+	}
 	assert_ok(mojo_sync(store));
 	mojo_abandon(store);
 	assert_ok(mojo_io_memory_clone(io, &stage->beginning));
 	assert_ok(open_stage(stage, io, &store));
 	history_note(&stage->history, store);
 	for (size_t i = from; i < count; i++) {
-		stage->script.steps[i].expected = run_step(store, &stage->script.steps[i]);
+		struct step *step = &stage->script.steps[i];
+		choose_file(store, step);
+		step->expected = run_step(store, step);
+		stage->script.settling += !step->expected && is_settling(step->kind);
 		history_note(&stage->history, store);
 	}
 	assert_ok(mojo_close(store));
@@ -422,6 +488,10 @@ static void expect_refusal(struct stage *stage, struct mojo_store *store)
 	assert_errno(mojo_unlink(store, MOJO_ROOT_BUCKET, "e"), EIO);
 	assert_errno(mojo_sync(store), EIO);
 	assert_errno(mojo_commit(store, "", 0, &version), EIO);
+	assert_errno(mojo_freeze(store, "", 0, NULL, NULL, &version), EIO);
+	assert_errno(mojo_settle_write(store, 1, 2, 0, "x", 1), EIO);
+	assert_errno(mojo_settle_unlink(store, 1, MOJO_ROOT_BUCKET, "e"), EIO);
+	assert_errno(mojo_publish(store, 1), EIO);
 	assert_errno(mojo_version_drop(store, 1), EIO);
 	assert_true(mojo_checkpoint(store) != 0);
 }
@@ -451,6 +521,8 @@ static void after_the_end(struct stage *stage, struct mojo_io *io, size_t acknow
 		/* And it works. */
 		uint32_t version;
 		disk.space.armed = false;
+		if (mojo_unpublished(store))
+			assert_ok(mojo_publish(store, mojo_unpublished(store)));
 		assert_ok(mojo_commit(store, "afterwards", 10, &version));
 		assert_ok(mojo_close(store));
 		mojo_io_free(left);
@@ -583,6 +655,7 @@ static void sweep(struct stage *stage, const char *what, struct plan plan, uint6
 		      stage->overcome - overcome, stage->poisoned - poisoned);
 }
 
+/* Every fault of a kind, on some scripts, each of which settles something. */
 static void both(const char *what, enum fault_kind kind, int error, uint64_t step)
 {
 	for (unsigned turn = 0; turn < (test_is_long() ? 40 : TEST_SLOWNESS > 1 ? 1 : 4); turn++) {
@@ -590,6 +663,7 @@ static void both(const char *what, enum fault_kind kind, int error, uint64_t ste
 		snprintf(name, sizeof(name), "%s %u", what, turn);
 		memory_fault = disk.looking = disk.space = (struct fault){ 0 };
 		struct stage *stage = stage_new(name, STEPS_MAX, STEPS_MAX / 2);
+		assert_true(stage->script.settling > 0);
 		sweep(stage, what, (struct plan){ .kind = kind, .error = error }, test_is_long() ? 1 : step);
 		sweep(stage, what, (struct plan){ .kind = kind, .error = error, .lasting = true },
 		      test_is_long() ? 1 : step);

@@ -65,6 +65,20 @@ static void sync_and_note(struct maker *m)
 	note(m);
 }
 
+/* A version that is changed after it was frozen. @bytes of pattern @tag go to page @page of @bucket in it. */
+static uint32_t freeze_and_settle(struct maker *m, uint32_t bucket, uint64_t page, size_t bytes, uint64_t tag)
+{
+	struct mojo_store *store = m->bench->store;
+	uint8_t *buf = malloc(bytes);
+	uint32_t version;
+	assert_non_null(buf);
+	bench_fill(buf, bytes, tag);
+	assert_ok(mojo_freeze(store, "to be settled", 13, NULL, NULL, &version));
+	assert_ok(mojo_settle_write(store, version, bucket, page * BENCH_PAGE, buf, bytes));
+	free(buf);
+	return version;
+}
+
 static void commit_and_note(struct maker *m, const char *message)
 {
 	bench_commit(m->bench, message);
@@ -77,7 +91,8 @@ static void checkpoint_and_note(struct maker *m)
 	note(m);
 }
 
-/* Three kept versions, one that was dropped, several checkpoints, and a log behind the last of them. */
+/* Versions that are kept, one of them settled, one dropped, one not published yet; several checkpoints, and a log
+ * behind the last of them. */
 static void make_small(struct maker *m)
 {
 	struct bench *b = m->bench;
@@ -97,6 +112,16 @@ static void make_small(struct maker *m)
 	sync_and_note(m);
 	commit_and_note(m, "two");
 	checkpoint_and_note(m);
+	/* Settled over a checkpoint, while the active one goes on. */
+	uint32_t version = freeze_and_settle(m, a, 1, 2 * BENCH_PAGE, 50);
+	bench_put(b, a, 60, 70, 51);
+	sync_and_note(m);
+	checkpoint_and_note(m);
+	attr.size = 66 * BENCH_PAGE;
+	assert_ok(mojo_settle_setattr(b->store, version, c, MOJO_SET_SIZE, &attr, &attr));
+	assert_ok(mojo_settle_unlink(b->store, version, MOJO_ROOT_BUCKET, "s"));
+	assert_ok(mojo_publish(b->store, version));
+	note(m);
 	uint32_t f = bench_make(b, d, "f", S_IFREG | 0644);
 	for (unsigned i = 0; i < 24; i++) /* more than a cell holds: a slot of its own */
 		bench_put(b, f, i * 2 * BENCH_PAGE, BENCH_PAGE, 10 + i);
@@ -123,6 +148,13 @@ static void make_small(struct maker *m)
 	sync_and_note(m);
 	assert_ok(mojo_unlink(b->store, d, "f"));
 	bench_put(b, a, 100, 30, 10);
+	sync_and_note(m);
+	/* And one that is left unpublished, settled in the last batch and in the one before. */
+	version = freeze_and_settle(m, a, 0, BENCH_PAGE + 10, 60);
+	sync_and_note(m);
+	assert_ok(mojo_settle_unlink(b->store, version, MOJO_ROOT_BUCKET, "g"));
+	assert_ok(mojo_settle_write(b->store, version, a, 5, "settled", 7));
+	bench_put(b, a, 200, 30, 11);
 	sync_and_note(m);
 }
 
@@ -368,6 +400,8 @@ static void use(struct stage *stage, struct mojo_io *io, size_t first)
 		mojo_write(store, attr.bucket, 4090, mine, 20); /* in pages that may be harmed */
 	if (!err)
 		mojo_unlink(store, MOJO_ROOT_BUCKET, "e");
+	if (mojo_unpublished(store))
+		mojo_publish(store, mojo_unpublished(store));
 	if (!err)
 		committed = mojo_commit(store, "mine", 4, &version) == 0;
 	mojo_version_drop(store, 1);

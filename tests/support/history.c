@@ -55,33 +55,49 @@ static void take_thing(struct picture *picture, struct mojo_store *store, uint32
 	free(names.list);
 }
 
+/* Can it still change? */
+static bool is_open(const struct mojo_version_info *info)
+{
+	return info->active || info->unpublished;
+}
+
 static const struct picture *find_picture(const struct history *history, uint32_t version)
 {
 	for (size_t m = 0; m < history->count; m++)
 		for (size_t i = 0; i < history->moments[m].count; i++)
-			if (!history->moments[m].versions[i].info.active &&
+			if (!is_open(&history->moments[m].versions[i].info) &&
 			    history->moments[m].versions[i].info.version == version)
 				return history->moments[m].versions[i].picture;
 	return NULL;
 }
 
+static void note_version(struct history *history, struct moment *moment, struct mojo_store *store,
+			 const struct mojo_version_info *info)
+{
+	const struct picture *picture = is_open(info) ? NULL : find_picture(history, info->version);
+	if (!picture) {
+		struct picture *taken = calloc(1, sizeof(*taken));
+		assert_non_null(taken);
+		take_thing(taken, store, info->version, "");
+		history->pictures = grown(history->pictures, history->picture_count, sizeof(taken));
+		history->pictures[history->picture_count++] = taken;
+		picture = taken;
+	}
+	moment->versions = grown(moment->versions, moment->count, sizeof(*moment->versions));
+	moment->versions[moment->count++] = (struct kept_version){ *info, picture };
+}
+
 void history_note(struct history *history, struct mojo_store *store)
 {
 	struct moment moment = { .tail = store->log.tail };
-	struct mojo_version_info info;
+	struct mojo_version_info info, unpublished;
 	int err;
 	for (uint32_t from = 0; !(err = mojo_version_next(store, from, &info)); from = info.version + 1) {
-		const struct picture *picture = info.active ? NULL : find_picture(history, info.version);
-		if (!picture) {
-			struct picture *taken = calloc(1, sizeof(*taken));
-			assert_non_null(taken);
-			take_thing(taken, store, info.version, "");
-			history->pictures = grown(history->pictures, history->picture_count, sizeof(taken));
-			history->pictures[history->picture_count++] = taken;
-			picture = taken;
+		if (info.active && mojo_unpublished(store)) {
+			assert_ok(mojo_version_find(store, mojo_unpublished(store), &unpublished));
+			note_version(history, &moment, store, &unpublished);
 		}
-		moment.versions = grown(moment.versions, moment.count, sizeof(*moment.versions));
-		moment.versions[moment.count++] = (struct kept_version){ info, picture };
+		note_version(history, &moment, store, &info);
 	}
 	assert_int_equal(err, -ENOENT);
 	history->moments = grown(history->moments, history->count, sizeof(moment));
@@ -272,8 +288,27 @@ static void compare_picture(struct comparison *c, uint32_t version, const struct
 
 static bool same_info(const struct mojo_version_info *a, const struct mojo_version_info *b)
 {
-	return a->version == b->version && a->active == b->active && a->time_ns == b->time_ns &&
-	       strcmp(a->message, b->message) == 0;
+	return a->version == b->version && a->active == b->active && a->unpublished == b->unpublished &&
+	       a->time_ns == b->time_ns && strcmp(a->message, b->message) == 0;
+}
+
+/* The one that is in no list. */
+static void compare_unpublished(struct comparison *c, const struct moment *moment)
+{
+	const struct mojo_version_info *wanted = NULL;
+	struct mojo_version_info info;
+	uint32_t version = mojo_unpublished(c->store);
+	for (size_t i = 0; i < moment->count; i++)
+		if (moment->versions[i].info.unpublished)
+			wanted = &moment->versions[i].info;
+	if (version != (wanted ? wanted->version : 0))
+		differs(c, "version %" PRIu32 " is unpublished, and %" PRIu32 " should be", version,
+			wanted ? wanted->version : 0);
+	if (c->differs || !version)
+		return;
+	int err = mojo_version_find(c->store, version, &info);
+	if (answered(c, err, "what is known", version, "") && !same_info(&info, wanted))
+		differs(c, "unpublished version %" PRIu32 " has a wrong message or time", version);
 }
 
 static void compare_moment(struct comparison *c, const struct moment *moment)
@@ -287,7 +322,8 @@ static void compare_moment(struct comparison *c, const struct moment *moment)
 			break;
 		if (!answered(c, err, "the list of versions", from, ""))
 			break;
-		while (seen < moment->count && c->errors && moment->versions[seen].info.version < info.version)
+		while (seen < moment->count && moment->versions[seen].info.version < info.version &&
+		       (c->errors || moment->versions[seen].info.unpublished))
 			seen++;
 		if (seen == moment->count || !same_info(&info, &moment->versions[seen].info)) {
 			differs(c, "version %" PRIu32 " is listed and should not be, or with a wrong message or time",
@@ -299,9 +335,10 @@ static void compare_moment(struct comparison *c, const struct moment *moment)
 	}
 	if (seen != moment->count && !c->errors)
 		differs(c, "%zu versions are listed of %zu", seen, moment->count);
+	compare_unpublished(c, moment);
 	const char *const *except = c->except;
 	for (size_t i = 0; i < moment->count && !c->differs; i++) {
-		c->except = moment->versions[i].info.active ? except : NULL;
+		c->except = is_open(&moment->versions[i].info) ? except : NULL;
 		compare_picture(c, moment->versions[i].info.version, moment->versions[i].picture);
 	}
 }

@@ -29,7 +29,7 @@ struct kept_version {
 };
 
 struct moment {
-	struct kept_version *versions; /* owned; the last one is active */
+	struct kept_version *versions; /* owned; the last one is active, the one before it may be unpublished */
 	size_t count;
 	uint64_t tail; /* address at which the log ended */
 };
@@ -41,7 +41,8 @@ struct history {
 	size_t count;
 	struct picture **pictures; /* owned */
 	size_t picture_count;
-	const char *except[HISTORY_EXCEPT]; /* paths that may hold anything just now, in the active version; or NULL */
+	const char *except
+		[HISTORY_EXCEPT]; /* paths that may hold anything just now, in the active version and an unpublished one; or NULL */
 };
 
 /* history_note - remember what @store holds now, in memory or on the disk. */
