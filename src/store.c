@@ -284,12 +284,12 @@ static void *maintain(void *arg)
 		wait_ms(store, tick_ms);
 		if (store->stop || log->failed)
 			continue;
-		int64_t now = mojo_now(store);
 		if (mojo_checkpoint_due(store, 1)) {
 			mojo_checkpoint_locked(store);
 			continue;
 		}
 		mojo_log_prepare(log);
+		int64_t now = mojo_now(store); /* behind what lets the lock go: a batch may have begun meanwhile */
 		if (config->flush_ms != UINT32_MAX && log->opened_ns &&
 		    (now - log->opened_ns >= config->flush_ms * 1000000ll || now < log->opened_ns))
 			mojo_log_sync(log);

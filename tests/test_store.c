@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1979,6 +1980,58 @@ static void test_a_batch_closes_by_itself(void **state)
 	assert_int_equal(lookup(f, MOJO_ACTIVE, "a"), bucket);
 }
 
+/* An io whose first prepare() is followed by a change, as another thread may make one: the lock is free meanwhile. */
+static struct {
+	const struct mojo_io_ops *inner;
+	struct fixture *f;
+	uint32_t bucket;
+	atomic_bool changed;
+} meanwhile;
+
+static int prepare_and_change(struct mojo_io_file *file, uint64_t offset, uint64_t length)
+{
+	int error = meanwhile.inner->prepare(file, offset, length);
+
+	if (!atomic_load(&meanwhile.changed)) {
+		put(meanwhile.f, meanwhile.bucket, 0, PAGE, 2);
+		atomic_store(&meanwhile.changed, true);
+	}
+	return error;
+}
+
+static void test_a_batch_begun_beside_maintenance_stays_open(void **state)
+{
+	struct fixture *f = *state;
+	const struct mojo_io_ops *inner = f->io->ops;
+	struct mojo_io_ops ops = *inner;
+	uint64_t flushes;
+
+	close_store(f);
+	f->config.no_background = false;
+	f->config.flush_ms = 3600000;
+	open_store(f);
+	meanwhile.inner = inner;
+	meanwhile.f = f;
+	meanwhile.bucket = make_file(f, "a");
+	atomic_store(&meanwhile.changed, false);
+	ops.prepare = prepare_and_change;
+	f->io->ops = &ops;
+	put(f, meanwhile.bucket, 0, PAGE, 1);
+	assert_int_equal(mojo_sync(f->store), 0);
+	flushes = info_of(f).flushes;
+	for (unsigned i = 0; i < 2000 && !atomic_load(&meanwhile.changed); i++)
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+	assert_true(atomic_load(&meanwhile.changed));
+	/* What is not to happen has a moment in which it would. */
+	for (unsigned i = 0; i < 20; i++)
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+	assert_int_equal(info_of(f).flushes, flushes);
+	close_store(f);
+	f->io->ops = inner;
+	open_store(f);
+	assert_put(f, MOJO_ACTIVE, meanwhile.bucket, 0, PAGE, 2);
+}
+
 /* ---- threads ------------------------------------------------------------------------------ */
 
 #define THREADS 4u
@@ -2167,6 +2220,7 @@ int main(int argc, char **argv)
 		WITH_STORE(test_a_sync_of_nothing_costs_nothing),
 		WITH_STORE(test_a_sync_is_one_group_and_one_flush),
 		WITH_STORE(test_a_batch_closes_by_itself),
+		WITH_STORE(test_a_batch_begun_beside_maintenance_stays_open),
 		WITH_STORE(test_threads_at_once),
 		WITH_STORE(test_threads_at_once_with_maintenance),
 	};
