@@ -18,6 +18,7 @@ void mojo_chunks_init(struct mojo_chunks *chunks, struct mojo_io *io, uint32_t b
 	chunks->chunk_blocks = chunk_blocks;
 	chunks->read_only = read_only;
 	pthread_mutex_init(&chunks->mu, NULL);
+	mojo_recent_init(&chunks->recent, block_bytes);
 }
 
 void mojo_chunks_close(struct mojo_chunks *chunks)
@@ -25,6 +26,7 @@ void mojo_chunks_close(struct mojo_chunks *chunks)
 	for (size_t i = 0; i < MOJO_CHUNK_FILES; i++)
 		if (chunks->files[i].file)
 			chunks->io->ops->close(chunks->files[i].file);
+	mojo_recent_free(&chunks->recent);
 	pthread_mutex_destroy(&chunks->mu);
 }
 
@@ -148,7 +150,8 @@ static uint64_t offset_of(const struct mojo_chunks *chunks, uint64_t address)
 	return address % chunks->chunk_blocks * chunks->block_bytes;
 }
 
-int mojo_chunks_read_some(struct mojo_chunks *chunks, uint64_t address, void *buf, size_t bytes, size_t *ret_bytes)
+/* From the file, whatever is kept in memory. */
+static int read_file(struct mojo_chunks *chunks, uint64_t address, void *buf, size_t bytes, size_t *ret_bytes)
 {
 	if (!in_one_chunk(chunks, address, bytes))
 		return -EUCLEAN;
@@ -163,6 +166,21 @@ int mojo_chunks_read_some(struct mojo_chunks *chunks, uint64_t address, void *bu
 	err = chunks->io->ops->read(f->file, buf, bytes, offset_of(chunks, address), ret_bytes);
 	leave(chunks, f);
 	return err;
+}
+
+int mojo_chunks_read_some(struct mojo_chunks *chunks, uint64_t address, void *buf, size_t bytes, size_t *ret_bytes)
+{
+	if (!mojo_recent_get(&chunks->recent, address, buf, bytes))
+		return read_file(chunks, address, buf, bytes, ret_bytes);
+	*ret_bytes = bytes;
+	return 0;
+}
+
+int mojo_chunks_read_file(struct mojo_chunks *chunks, uint64_t address, void *buf, size_t bytes)
+{
+	size_t got;
+	int err = read_file(chunks, address, buf, bytes, &got);
+	return !err && got != bytes ? -EIO : err;
 }
 
 int mojo_chunks_read(struct mojo_chunks *chunks, uint64_t address, void *buf, size_t bytes)
@@ -181,14 +199,37 @@ void mojo_chunks_prefetch(struct mojo_chunks *chunks, uint64_t address, size_t b
 	leave(chunks, f);
 }
 
+static uint64_t blocks_of(const struct mojo_chunks *chunks, const struct iovec *vector, int count)
+{
+	uint64_t bytes = 0;
+	for (int i = 0; i < count; i++)
+		bytes += vector[i].iov_len;
+	return (bytes + chunks->block_bytes - 1) / chunks->block_bytes;
+}
+
 int mojo_chunks_write(struct mojo_chunks *chunks, uint64_t address, const struct iovec *vector, int count)
 {
 	struct mojo_chunk_file *f;
 	int err = acquire(chunks, number_of(chunks, address), &f);
 	if (err)
 		return err;
+	mojo_recent_drop(&chunks->recent, address, blocks_of(chunks, vector, count));
 	err = chunks->io->ops->write(f->file, vector, count, offset_of(chunks, address));
 	leave(chunks, f);
+	return err;
+}
+
+int mojo_chunks_write_through(struct mojo_chunks *chunks, uint64_t address, const struct iovec *vector, int count)
+{
+	struct mojo_chunk_file *f;
+	int err = acquire(chunks, number_of(chunks, address), &f);
+	if (err)
+		return err;
+	mojo_recent_drop(&chunks->recent, address, blocks_of(chunks, vector, count));
+	err = chunks->io->ops->write_through(f->file, vector, count, offset_of(chunks, address));
+	leave(chunks, f);
+	if (!err)
+		mojo_recent_put(&chunks->recent, address, vector, count);
 	return err;
 }
 
@@ -220,6 +261,7 @@ int mojo_chunks_prepare(struct mojo_chunks *chunks, uint64_t address, uint32_t b
 	int err = acquire(chunks, number_of(chunks, address), &f);
 	if (err)
 		return err;
+	mojo_recent_drop(&chunks->recent, address, blocks);
 	err = chunks->io->ops->prepare(f->file, offset_of(chunks, address), (uint64_t)blocks * chunks->block_bytes);
 	leave(chunks, f);
 	return err;
@@ -231,6 +273,7 @@ int mojo_chunks_punch(struct mojo_chunks *chunks, uint64_t address, uint32_t blo
 	int err = acquire(chunks, number_of(chunks, address), &f);
 	if (err)
 		return err;
+	mojo_recent_drop(&chunks->recent, address, blocks);
 	err = chunks->io->ops->punch(f->file, offset_of(chunks, address), (uint64_t)blocks * chunks->block_bytes);
 	leave(chunks, f);
 	return err;
@@ -261,10 +304,12 @@ int mojo_chunks_create(struct mojo_chunks *chunks, uint32_t number, int64_t recy
 	mojo_chunk_path(number, path);
 	int err = 0;
 	forget(chunks, number);
+	mojo_recent_drop(&chunks->recent, (uint64_t)number * chunks->chunk_blocks, chunks->chunk_blocks);
 	if (recycled >= 0) {
 		char old[MOJO_CHUNK_PATH_BYTES];
 		mojo_chunk_path((uint32_t)recycled, old);
 		forget(chunks, (uint32_t)recycled);
+		mojo_recent_drop(&chunks->recent, (uint64_t)recycled * chunks->chunk_blocks, chunks->chunk_blocks);
 		err = io->ops->rename(io, old, path);
 	}
 	if (recycled < 0 || err == -ENOENT) {
@@ -283,6 +328,7 @@ int mojo_chunks_remove(struct mojo_chunks *chunks, uint32_t number)
 	char path[MOJO_CHUNK_PATH_BYTES];
 	mojo_chunk_path(number, path);
 	forget(chunks, number);
+	mojo_recent_drop(&chunks->recent, (uint64_t)number * chunks->chunk_blocks, chunks->chunk_blocks);
 	int err = chunks->io->ops->unlink(chunks->io, path);
 	if (!err) {
 		pthread_mutex_lock(&chunks->mu);

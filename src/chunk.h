@@ -14,6 +14,7 @@
 #include <pthread.h>
 
 #include "io.h"
+#include "recent.h"
 
 #define MOJO_CHUNK_FILES 128u /* open at once */
 
@@ -35,6 +36,7 @@ struct mojo_chunks {
 	/* Guarded by mu. Files that were removed; a loss of power may bring back those behind the first removals_kept. */
 	uint64_t removals, removals_kept;
 	struct mojo_chunk_file files[MOJO_CHUNK_FILES];
+	struct mojo_recent recent;
 };
 
 void mojo_chunks_init(struct mojo_chunks *chunks, struct mojo_io *io, uint32_t block_bytes, uint32_t chunk_blocks,
@@ -55,8 +57,13 @@ int64_t mojo_chunk_number(const char *name);
 int mojo_chunks_read(struct mojo_chunks *chunks, uint64_t address, void *buf, size_t bytes);
 /* mojo_chunks_read_some - the same, but what is absent is no error: *ret_bytes says how much there was. */
 int mojo_chunks_read_some(struct mojo_chunks *chunks, uint64_t address, void *buf, size_t bytes, size_t *ret_bytes);
+/* mojo_chunks_read_file - as mojo_chunks_read(), but of the file itself: nothing that is kept in memory here is used. */
+int mojo_chunks_read_file(struct mojo_chunks *chunks, uint64_t address, void *buf, size_t bytes);
 void mojo_chunks_prefetch(struct mojo_chunks *chunks, uint64_t address, size_t bytes);
 int mojo_chunks_write(struct mojo_chunks *chunks, uint64_t address, const struct iovec *vector, int count);
+/* mojo_chunks_write_through - write whole blocks, and have them on stable storage on return: them alone. -EOPNOTSUPP: the host
+ * cannot do that, and nothing was written. */
+int mojo_chunks_write_through(struct mojo_chunks *chunks, uint64_t address, const struct iovec *vector, int count);
 int mojo_chunks_flush(struct mojo_chunks *chunks, uint32_t number);
 int mojo_chunks_allocate(struct mojo_chunks *chunks, uint64_t address, uint32_t blocks);
 int mojo_chunks_prepare(struct mojo_chunks *chunks, uint64_t address, uint32_t blocks);

@@ -44,6 +44,13 @@ struct mojo_io_ops {
 	/* Writes everything or fails; on failure any part may have been written. @vector is not changed.
 	 * Any count is accepted (split at IOV_MAX inside). */
 	int (*write)(struct mojo_io_file *file, const struct iovec *vector, int count, uint64_t offset);
+	/*
+	 * Writes everything, and it is on stable storage, with what is needed to read it back: what flush() would make
+	 * of this write, and of no other one. It may go past the host's cache, so that who reads it waits for the disk.
+	 * @offset and every length are multiples of 4096. -EOPNOTSUPP if the host cannot: nothing was written then; on
+	 * other failures any part may have been.
+	 */
+	int (*write_through)(struct mojo_io_file *file, const struct iovec *vector, int count, uint64_t offset);
 	/* The data, and what is needed to read it back (size), are on stable storage. An error of any write since the
 	 * last flush is told, whenever the host came upon it. */
 	int (*flush)(struct mojo_io_file *file);

@@ -11,11 +11,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -29,15 +29,21 @@
 #define IOV_MAX 1024
 #endif
 
-#define EARLY_BYTES (256u << 10) /* from here on a write is on its way to the disk before anybody flushes */
+#define EARLY_BYTES  (256u << 10) /* from here on a write is on its way to the disk before anybody flushes */
+#define DIRECT_BYTES 4096u        /* what past the cache is a multiple of */
+#define ZEROS_BYTES  (256u << 10)
 
 struct host_io {
 	struct mojo_io base;
 	int dirfd; /* owned */
 };
 
+#define NO_DESCRIPTOR (-1) /* not opened yet */
+#define CANNOT        (-2) /* be opened */
+
 struct host_file {
-	int fd; /* owned */
+	int fd;            /* owned */
+	atomic_int direct; /* owned; the same file, past the host's cache; or as above */
 };
 
 static struct host_io *host_of(struct mojo_io *io)
@@ -93,6 +99,7 @@ static int host_open(struct mojo_io *io, const char *path, int flags, struct moj
 		goto fail;
 	}
 	file->fd = fd;
+	atomic_init(&file->direct, NO_DESCRIPTOR);
 	*ret_file = (struct mojo_io_file *)file;
 	return 0;
 
@@ -107,6 +114,8 @@ static void host_close(struct mojo_io_file *file)
 		return;
 	/* Linux releases the descriptor whatever close() says, and flush() has reported what matters. */
 	close(fd_of(file));
+	if (((struct host_file *)file)->direct >= 0)
+		close(((struct host_file *)file)->direct);
 	free(file);
 }
 
@@ -129,11 +138,12 @@ static int host_read(struct mojo_io_file *file, void *buf, size_t length, uint64
 	return 0;
 }
 
-/* Write the whole of one buffer; @offset is moved on. */
-static int write_rest(int fd, const char *buf, size_t length, uint64_t *offset)
+/* Write the whole of one buffer; @offset is moved on. @flags: as of pwritev2(2) */
+static int write_rest(int fd, const char *buf, size_t length, uint64_t *offset, int flags)
 {
 	while (length) {
-		ssize_t n = pwrite(fd, buf, length, (off_t)*offset);
+		struct iovec vector = { (void *)(uintptr_t)buf, length };
+		ssize_t n = pwritev2(fd, &vector, 1, (off_t)*offset, flags);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -174,7 +184,7 @@ static int host_write(struct mojo_io_file *file, const struct iovec *vector, int
 		if (some == 0)
 			continue;
 		/* A short write: end the buffer that it broke off in, so that the vector need not change. */
-		error = write_rest(fd, (const char *)vector->iov_base + written, vector->iov_len - written, &offset);
+		error = write_rest(fd, (const char *)vector->iov_base + written, vector->iov_len - written, &offset, 0);
 		if (error)
 			return error;
 		vector++;
@@ -185,6 +195,55 @@ static int host_write(struct mojo_io_file *file, const struct iovec *vector, int
 	if (offset - first >= EARLY_BYTES)
 		(void)sync_file_range(fd, (off_t)first, (off_t)(offset - first), SYNC_FILE_RANGE_WRITE);
 	return 0;
+}
+
+/* The file, opened anew with the first need of it, past the host's cache: that is a property of the open file, and the other
+ * one is in use. Returns the descriptor, or -errno. */
+static int direct_fd(struct mojo_io_file *io_file)
+{
+	struct host_file *file = (struct host_file *)io_file;
+	int fd = atomic_load(&file->direct), none = NO_DESCRIPTOR;
+	char path[32];
+
+	if (fd == NO_DESCRIPTOR) {
+		if ((fcntl(file->fd, F_GETFL) & O_ACCMODE) == O_RDONLY)
+			return -EBADF;
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
+		do
+			fd = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+		while (fd < 0 && errno == EINTR);
+		if (fd < 0)
+			fd = CANNOT;
+		if (!atomic_compare_exchange_strong(&file->direct, &none, fd)) {
+			if (fd >= 0)
+				close(fd);
+			fd = none;
+		}
+	}
+	return fd == CANNOT ? -EOPNOTSUPP : fd;
+}
+
+static int host_write_through(struct mojo_io_file *file, const struct iovec *vector, int count, uint64_t offset)
+{
+	int fd = direct_fd(file);
+	size_t length = 0, done = 0;
+	char *buf;
+	int error;
+
+	if (fd < 0)
+		return fd;
+	for (int i = 0; i < count; i++)
+		length += vector[i].iov_len;
+	/* Past the cache a transfer is from aligned memory, and one piece is less work than several. */
+	if (posix_memalign((void **)&buf, DIRECT_BYTES, length))
+		return -ENOMEM;
+	for (int i = 0; i < count; i++) {
+		memcpy(buf + done, vector[i].iov_base, vector[i].iov_len);
+		done += vector[i].iov_len;
+	}
+	error = write_rest(fd, buf, length, &offset, RWF_DSYNC);
+	free(buf);
+	return error == -EINVAL ? -EOPNOTSUPP : error;
 }
 
 static int host_flush(struct mojo_io_file *file)
@@ -222,39 +281,19 @@ static int host_allocate(struct mojo_io_file *file, uint64_t offset, uint64_t le
 
 static int host_prepare(struct mojo_io_file *file, uint64_t offset, uint64_t length)
 {
-	const size_t most = 1u << 20;
-	size_t bytes = length < most ? (size_t)length : most;
-	char path[32];
-	void *zeros;
+	static _Alignas(DIRECT_BYTES) char zeros[ZEROS_BYTES]; /* never written to: it is all one page of zeros */
+	uint64_t end = offset + length;
 	int error = 0;
 	int fd;
 
 	if (!length)
 		return 0;
-	if ((fcntl(fd_of(file), F_GETFL) & O_ACCMODE) == O_RDONLY)
-		return -EBADF;
-	/* Opened anew: to write past the cache is a property of the open file, and the other one is in use. */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd_of(file));
-	do
-		fd = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
-	while (fd < 0 && errno == EINTR);
+	fd = direct_fd(file);
 	if (fd < 0)
-		return -EOPNOTSUPP;
-	/* Memory that was never written to: it is all one page of zeros. */
-	zeros = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (zeros == MAP_FAILED) {
-		close(fd);
-		return -ENOMEM;
-	}
-	for (uint64_t done = 0; done < length && !error;) {
-		uint64_t at = offset + done;
-		size_t part = length - done < bytes ? (size_t)(length - done) : bytes;
-
-		error = write_rest(fd, zeros, part, &at);
-		done += part;
-	}
-	munmap(zeros, bytes);
-	close(fd);
+		return fd;
+	while (offset < end && !error)
+		error = write_rest(fd, zeros, end - offset < ZEROS_BYTES ? (size_t)(end - offset) : ZEROS_BYTES,
+				   &offset, 0);
 	return error == -EINVAL ? -EOPNOTSUPP : error;
 }
 
@@ -430,6 +469,7 @@ static const struct mojo_io_ops host_ops = {
 	.close = host_close,
 	.read = host_read,
 	.write = host_write,
+	.write_through = host_write_through,
 	.flush = host_flush,
 	.prefetch = host_prefetch,
 	.allocate = host_allocate,

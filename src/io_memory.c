@@ -209,9 +209,13 @@ static uint16_t covered_blocks(size_t start, size_t length)
 	return first < end ? (uint16_t)(((1u << (end - first)) - 1) << first) : 0;
 }
 
-/* Mark blocks of a slot as taking disk space, if there is any left. */
+/* Mark blocks of a slot as taking disk space, if there is any left. @memory: NULL if what is taken is not counted. */
 static int take_blocks(struct memory *memory, struct piece_slot *slot, uint16_t blocks)
 {
+	if (!memory) {
+		slot->blocks |= blocks;
+		return 0;
+	}
 	uint64_t more = (uint64_t)__builtin_popcount(blocks & ~slot->blocks & 0xffffu) * BLOCK_BYTES;
 
 	if (more && (memory->used_bytes > memory->limit_bytes || more > memory->limit_bytes - memory->used_bytes))
@@ -221,6 +225,7 @@ static int take_blocks(struct memory *memory, struct piece_slot *slot, uint16_t 
 	return 0;
 }
 
+/* @memory: as above. */
 static int content_write(struct memory *memory, struct content *content, const void *data, size_t length,
 			 uint64_t offset)
 {
@@ -620,10 +625,11 @@ static int memory_read(struct mojo_io_file *io_file, void *buf, size_t length, u
 	return 0;
 }
 
-static int memory_write(struct mojo_io_file *io_file, const struct iovec *vector, int count, uint64_t offset)
+/* Writes to the content, and if it is to go @through, to what is durable. */
+static int write_vector(struct memory_file *file, const struct iovec *vector, int count, uint64_t offset, bool through)
 {
-	struct memory_file *file = file_of(io_file);
 	struct memory *memory = file->memory;
+	struct content *durable = through && memory->track ? &file->node->durable : NULL;
 	bool torn = false;
 	size_t total = 0;
 	int failure;
@@ -641,11 +647,23 @@ static int memory_write(struct mojo_io_file *io_file, const struct iovec *vector
 		size_t part = vector[i].iov_len < total ? vector[i].iov_len : total;
 
 		error = content_write(memory, &file->node->content, vector[i].iov_base, part, offset);
+		if (!error && durable && !failure)
+			error = content_write(NULL, durable, vector[i].iov_base, part, offset);
 		offset += part;
 		total -= part;
 	}
 	pthread_mutex_unlock(&memory->mutex);
 	return failure ? failure : error;
+}
+
+static int memory_write(struct mojo_io_file *io_file, const struct iovec *vector, int count, uint64_t offset)
+{
+	return write_vector(file_of(io_file), vector, count, offset, false);
+}
+
+static int memory_write_through(struct mojo_io_file *io_file, const struct iovec *vector, int count, uint64_t offset)
+{
+	return write_vector(file_of(io_file), vector, count, offset, true);
 }
 
 static int memory_flush(struct mojo_io_file *io_file)
@@ -988,6 +1006,7 @@ static const struct mojo_io_ops memory_ops = {
 	.close = memory_close,
 	.read = memory_read,
 	.write = memory_write,
+	.write_through = memory_write_through,
 	.flush = memory_flush,
 	.prefetch = memory_prefetch,
 	.allocate = memory_allocate,

@@ -60,7 +60,7 @@ int mojo_io_memory_flip(struct mojo_io *io, const char *path, uint64_t offset, u
 /*
  * mojo_io_memory_fail - make a modifying operation fail.
  *
- * Modifying are: write, flush, allocate, punch, truncate, rename, unlink, mkdir, flush_dir, and an open that
+ * Modifying are: write (also through), flush, allocate, punch, truncate, rename, unlink, mkdir, flush_dir, and an open that
  * makes a file. @after of them succeed from now on; the next one returns @error. A write that fails so has
  * stored the first half of its bytes; other operations have done nothing.
  * @error: a negative errno; 0 lifts the fault

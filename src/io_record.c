@@ -196,16 +196,31 @@ static int record_read(struct mojo_io_file *file, void *buf, size_t length, uint
 	return f->recorder->inner->ops->read(f->inner, buf, length, offset, ret_length);
 }
 
-static int record_write(struct mojo_io_file *file, const struct iovec *vector, int count, uint64_t offset)
+static uint64_t begin_write(struct recorded_file *f, unsigned flags, const struct iovec *vector, int count,
+			    uint64_t offset)
 {
-	struct recorded_file *f = file_of(file);
-	struct recorder *r = f->recorder;
-	struct mojo_io_event event = { .kind = MOJO_IO_EVENT_WRITE, .file = f->number, .offset = offset };
+	struct mojo_io_event event = {
+		.kind = MOJO_IO_EVENT_WRITE, .flags = flags, .file = f->number, .offset = offset
+	};
 	for (int i = 0; i < count; i++)
 		event.length += vector[i].iov_len;
 	uint64_t operation;
-	put_event(r, &event, vector, count, &operation);
-	return end(r, operation, r->inner->ops->write(f->inner, vector, count, offset));
+	put_event(f->recorder, &event, vector, count, &operation);
+	return operation;
+}
+
+static int record_write(struct mojo_io_file *file, const struct iovec *vector, int count, uint64_t offset)
+{
+	struct recorded_file *f = file_of(file);
+	uint64_t operation = begin_write(f, 0, vector, count, offset);
+	return end(f->recorder, operation, f->recorder->inner->ops->write(f->inner, vector, count, offset));
+}
+
+static int record_write_through(struct mojo_io_file *file, const struct iovec *vector, int count, uint64_t offset)
+{
+	struct recorded_file *f = file_of(file);
+	uint64_t operation = begin_write(f, MOJO_IO_EVENT_THROUGH, vector, count, offset);
+	return end(f->recorder, operation, f->recorder->inner->ops->write_through(f->inner, vector, count, offset));
 }
 
 static uint64_t begin_on_file(struct recorded_file *f, enum mojo_io_event_kind kind, uint64_t offset, uint64_t length)
@@ -348,6 +363,7 @@ static const struct mojo_io_ops record_ops = {
 	.close = record_close,
 	.read = record_read,
 	.write = record_write,
+	.write_through = record_write_through,
 	.flush = record_flush,
 	.prefetch = record_prefetch,
 	.allocate = record_allocate,

@@ -9,7 +9,7 @@
  *
  *      0  u32  0x6365524d ("MRec")
  *      4  u16  kind, below
- *      6  u16  flags of an open, as in io.h; else 0
+ *      6  u16  of OPEN its flags, as in io.h; of WRITE 1 if it was to go through to the disk; else 0
  *      8  u64  number of the operation, counted from 1 in each session; of SESSION and MARK 0
  *     16  u64  number of the open file, given by its OPEN; 0 where there is none
  *     24  u64  offset; of TRUNCATE the length; of MARK the mark
@@ -20,7 +20,8 @@
  *
  * An operation is two events: the one that names it, written before it is begun, and an END, written after it
  * returned. What lies between the two happened at the same time. So a FLUSH that ended well covers the writes
- * to its file whose END comes before the FLUSH, and no others need be on the disk. Every open is recorded, of the
+ * to its file whose END comes before the FLUSH, and no others need be on the disk; and a WRITE that went through, when
+ * it ended well, is there. Every open is recorded, of the
  * rest only what modifies. A SESSION begins each recording; a file may hold several, one behind the other.
  */
 #ifndef MOJO_IO_RECORD_H
@@ -31,7 +32,8 @@
 
 #include "io.h"
 
-#define MOJO_IO_EVENT_BYTES 48u
+#define MOJO_IO_EVENT_BYTES   48u
+#define MOJO_IO_EVENT_THROUGH 1u /* flags of a WRITE */
 
 enum mojo_io_event_kind {
 	MOJO_IO_EVENT_SESSION = 1,

@@ -376,16 +376,18 @@ int mojo_log_reserve(struct mojo_log *log, uint32_t blocks, uint64_t *ret_addres
 /* ---- writing ahead of the tail -------------------------------------------------------------- */
 
 #define SMALL_BYTES   (64u << 10)  /* a group for which the host's bookkeeping is worth saving */
-#define PREPARE_BYTES (1u << 20)   /* prepared at a time, and when less than that is left */
+#define AHEAD_BYTES   (1u << 20)   /* prepared, as far as it goes */
+#define PREPARE_BYTES (128u << 10) /* at a time: a flush that comes meanwhile has to wait for it */
 #define GAP_BYTES     (256u << 10) /* left to the groups that are written meanwhile */
 
 /* Blocks [*ret_from, *ret_to) of the current chunk are to be prepared next; none if both are the same. */
 static void scarce_range(const struct mojo_log *log, uint64_t *ret_from, uint64_t *ret_to)
 {
 	uint64_t step = PREPARE_BYTES / log->block_bytes, gap = GAP_BYTES / log->block_bytes;
+	uint64_t ahead = AHEAD_BYTES / log->block_bytes - step;
 	uint64_t from = log->prepared > log->tail + gap ? log->prepared : log->tail + gap;
 	*ret_from = *ret_to = from;
-	if (!log->small || log->cannot_prepare || log->preparing || log->failed || from - log->tail >= step)
+	if (!log->small || log->cannot_prepare || log->preparing || log->failed || from - log->tail > ahead)
 		return;
 	*ret_to = from + step < log->allocated ? from + step : log->allocated;
 	if (*ret_to < from)
@@ -713,6 +715,8 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 	if (err)
 		return mojo_log_fail(log, err, "preparing a group for the log");
 
+	size_t bytes = ((size_t)group.header_blocks + group.data_blocks) * log->block_bytes;
+	bool through = end && !log->unflushed && bytes <= SMALL_BYTES && !log->cannot_write_through;
 	uint64_t batch = log->batch;
 	int64_t began = monotonic_ns();
 	log->gather_ns = 0;
@@ -723,15 +727,22 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 	pthread_mutex_unlock(log->mu);
 
 	struct iovec *vector = malloc((log->flight_count + 1) * sizeof(*vector));
+	int count = (int)log->flight_count + 1;
+	bool cannot = false;
 	err = vector ? 0 : -ENOMEM;
 	if (vector) {
 		vector[0] = (struct iovec){ header, (size_t)group.header_blocks * log->block_bytes };
 		for (uint32_t i = 0; i < log->flight_count; i++)
 			vector[1 + i] = (struct iovec){ log->flight[i]->data, log->block_bytes };
-		err = mojo_chunks_write(log->chunks, group.address, vector, (int)log->flight_count + 1);
+		err = through ? mojo_chunks_write_through(log->chunks, group.address, vector, count) : -EOPNOTSUPP;
+		if (err == -EOPNOTSUPP) {
+			cannot = through;
+			through = false;
+			err = mojo_chunks_write(log->chunks, group.address, vector, count);
+		}
 	}
 	const char *what = "writing to the log";
-	if (!err && end) {
+	if (!err && end && !through) {
 		err = mojo_chunks_flush(log->chunks, (uint32_t)(group.address / log->chunk_blocks));
 		what = "flushing the log";
 	}
@@ -740,6 +751,7 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 
 	pthread_mutex_lock(log->mu);
 	log->busy = false;
+	log->cannot_write_through |= cannot;
 	if (err) {
 		/* The pages stay in flight: what was written is still read as it was, until the store is closed. */
 		mojo_log_fail(log, err, what);
@@ -755,8 +767,7 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 			log->flush_ns += (monotonic_ns() - began - log->flush_ns) / 8;
 			log->durable_sequence = group.sequence;
 			log->flushes++;
-			log->small =
-				((uint64_t)group.header_blocks + group.data_blocks) * log->block_bytes <= SMALL_BYTES;
+			log->small = bytes <= SMALL_BYTES;
 			if (is_scarce(log))
 				log->hooks.scarce(log->hooks.arg);
 		}

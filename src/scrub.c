@@ -166,12 +166,12 @@ static int read_run(struct scrub *s, uint32_t bucket, uint32_t seed, uint64_t pa
 		    uint32_t count)
 {
 	uint32_t page_size = mojo_page_size(s->store);
-	int err = mojo_chunks_read(&s->store->chunks, entries[0].address, s->buf, (size_t)count * page_size);
+	int err = mojo_chunks_read_file(&s->store->chunks, entries[0].address, s->buf, (size_t)count * page_size);
 	for (uint32_t i = 0; i < count; i++) {
 		uint8_t *at = s->buf + (size_t)i * page_size;
 		int bad = err;
 		if (err && count > 1) /* which one is it? */
-			bad = mojo_chunks_read(&s->store->chunks, entries[i].address, at, page_size);
+			bad = mojo_chunks_read_file(&s->store->chunks, entries[i].address, at, page_size);
 		if (bad || mojo_checksum_page(at, page_size, seed, page + i) != entries[i].checksum)
 			bad_page(s, bucket, page + i, entries[i].address);
 	}

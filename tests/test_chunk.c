@@ -54,6 +54,22 @@ static void assert_block(struct world *world, uint64_t address, uint32_t blocks,
 	free(wanted);
 }
 
+static void assert_file_block(struct world *world, uint64_t address, uint64_t tag)
+{
+	uint8_t buf[PAGE], wanted[PAGE];
+	bench_fill(wanted, PAGE, tag);
+	assert_ok(mojo_chunks_read_file(&world->chunks, address, buf, PAGE));
+	assert_memory_equal(buf, wanted, PAGE);
+}
+
+static void put_through(struct world *world, uint64_t address, uint64_t tag)
+{
+	uint8_t buf[PAGE];
+	bench_fill(buf, PAGE, tag);
+	struct iovec vector[] = { { buf, 4000 }, { buf + 4000, PAGE - 4000 } };
+	assert_ok(mojo_chunks_write_through(&world->chunks, address, vector, 2));
+}
+
 static unsigned open_files(const struct world *world)
 {
 	unsigned count = 0;
@@ -313,6 +329,58 @@ static void test_threads_share_the_files(void **state)
 
 #define WITH_CHUNKS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
+/* What was written through is read from memory, unless something else came to its place since, in whatever way. */
+static void test_what_went_through_is_read_from_memory_until_it_is_replaced(void **state)
+{
+	struct world *world = *state;
+	uint8_t buf[PAGE], zeros[PAGE] = { 0 };
+	char path[MOJO_CHUNK_PATH_BYTES];
+	assert_ok(mojo_chunks_create(&world->chunks, 0, -1));
+	assert_ok(mojo_chunks_create(&world->chunks, 1, -1));
+	assert_ok(mojo_chunks_allocate(&world->chunks, 0, 100));
+	for (uint64_t address = 0; address < 10; address++)
+		put_through(world, address, 1 + address);
+	mojo_chunk_path(0, path);
+	for (uint64_t address = 0; address < 10; address++) {
+		assert_ok(mojo_io_memory_flip(world->io, path, address * PAGE + 7, 1));
+		assert_block(world, address, 1, 1 + address);
+		bench_fill(buf, PAGE, 1 + address);
+		uint8_t flipped = buf[7] ^ 1;
+		assert_ok(mojo_chunks_read_file(&world->chunks, address, buf, PAGE));
+		assert_int_equal(buf[7], flipped);
+	}
+	put(world, 2, 2, 100);
+	assert_block(world, 2, 2, 100);
+	put_through(world, 4, 200);
+	assert_block(world, 4, 1, 200);
+	assert_file_block(world, 4, 200);
+	assert_ok(mojo_chunks_punch(&world->chunks, 5, 1));
+	assert_ok(mojo_chunks_prepare(&world->chunks, 6, 1));
+	for (uint64_t address = 5; address < 7; address++) {
+		assert_ok(mojo_chunks_read(&world->chunks, address, buf, PAGE));
+		assert_memory_equal(buf, zeros, PAGE);
+	}
+	/* A write that failed may have left anything. */
+	bench_fill(buf, PAGE, 300);
+	struct iovec vector = { buf, PAGE };
+	mojo_io_memory_fail(world->io, 0, -EIO, false);
+	assert_errno(mojo_chunks_write_through(&world->chunks, 7, &vector, 1), EIO);
+	assert_ok(mojo_chunks_read(&world->chunks, 7, buf, PAGE));
+	bench_fill(zeros, PAGE, 300);
+	assert_memory_equal(buf, zeros, PAGE / 2);
+	/* Another file takes the chunk's name, and it another one's; and it goes. */
+	put_through(world, PER_CHUNK + 8, 400);
+	assert_ok(mojo_chunks_create(&world->chunks, 0, 1));
+	assert_block(world, 8, 1, 400);
+	size_t got = 1;
+	assert_ok(mojo_chunks_read_some(&world->chunks, PER_CHUNK + 8, buf, PAGE, &got));
+	assert_int_equal(got, 0);
+	put_through(world, 9, 500);
+	assert_ok(mojo_chunks_remove(&world->chunks, 0));
+	assert_ok(mojo_chunks_read_some(&world->chunks, 9, buf, PAGE, &got));
+	assert_int_equal(got, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -325,6 +393,7 @@ int main(void)
 		WITH_CHUNKS(test_a_name_is_durable_when_creation_returns),
 		WITH_CHUNKS(test_a_removed_chunk_is_gone_and_may_come_again),
 		WITH_CHUNKS(test_space_is_allocated_punched_and_counted),
+		WITH_CHUNKS(test_what_went_through_is_read_from_memory_until_it_is_replaced),
 		WITH_CHUNKS(test_a_read_only_store_is_not_written),
 		WITH_CHUNKS(test_threads_share_the_files),
 	};

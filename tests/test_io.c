@@ -325,6 +325,52 @@ static void test_what_is_prepared_reads_as_zeros_and_keeps_its_space(void **stat
 	io->ops->close(file);
 }
 
+static void test_what_is_written_through_is_there(void **state)
+{
+	struct mojo_io *io = ((struct fixture *)*state)->io;
+	struct mojo_io_file *file = make_file(io, "a"), *reader = open_file(io, "a", 0);
+	const size_t bytes = 64 << 10;
+	unsigned char *data = malloc(bytes);
+	struct iovec vector[3];
+	int result;
+
+	assert_non_null(data);
+	memset(data, 0x5a, bytes);
+	assert_int_equal(write_at(io, file, data, bytes, 0), 0);
+	assert_content(io, reader, 0, data, bytes);
+	memset(data + 8192, 1, 4096);
+	memset(data + 12288, 2, 8192);
+	memset(data + 20480, 3, 4096);
+	vector[0] = (struct iovec){ data + 8192, 4096 };
+	vector[1] = (struct iovec){ data + 12288, 8192 };
+	vector[2] = (struct iovec){ data + 20480, 4096 };
+	result = io->ops->write_through(file, vector, 3, 8192);
+	if (result == -EOPNOTSUPP) {
+		free(data);
+		io->ops->close(reader);
+		io->ops->close(file);
+		print_message("the file system of TMPDIR cannot go past its cache: skipped\n");
+		skip();
+	}
+	assert_int_equal(result, 0);
+	/* Also where the cache had something else, which was not even on the disk. */
+	assert_content(io, reader, 0, data, bytes);
+	assert_content(io, file, 0, data, bytes);
+	/* And what is written there afterwards, in the ordinary way. */
+	memset(data + 12288, 4, 4096);
+	assert_int_equal(write_at(io, file, data + 12288, 4096, 12288), 0);
+	assert_content(io, reader, 0, data, bytes);
+	/* Behind the end of the file. */
+	assert_int_equal(io->ops->write_through(file, vector, 1, bytes + 4096), 0);
+	assert_bytes(io, file, bytes + 8192);
+	assert_content(io, reader, bytes + 4096, data + 8192, 4096);
+	assert_int_equal(io->ops->write_through(reader, vector, 1, 0), -EBADF);
+	assert_content(io, reader, 0, data, bytes);
+	free(data);
+	io->ops->close(reader);
+	io->ops->close(file);
+}
+
 static void test_allocate_takes_space_and_punch_gives_it_back(void **state)
 {
 	struct mojo_io *io = ((struct fixture *)*state)->io;
@@ -690,6 +736,40 @@ static void test_memory_clone_is_independent(void **state)
 	io->ops->close(file);
 }
 
+static void test_memory_what_is_written_through_is_durable_alone(void **state)
+{
+	struct mojo_io *io = ((struct fixture *)*state)->io;
+	struct mojo_io_file *file = make_file(io, "a"), *other;
+	unsigned char data[3 * 4096], wanted[3 * 4096] = { 0 };
+	struct iovec vector = { data + 4096, 4096 };
+	struct mojo_io *copy;
+
+	memset(data, 7, sizeof(data));
+	assert_int_equal(mojo_io_memory_track(io), 0);
+	assert_int_equal(write_at(io, file, data, sizeof(data), 0), 0);
+	memset(data + 4096, 8, 4096);
+	assert_int_equal(io->ops->write_through(file, &vector, 1, 4096), 0);
+	assert_content(io, file, 0, data, sizeof(data));
+	assert_int_equal(mojo_io_memory_clone_durable(io, &copy), 0);
+	other = open_file(copy, "a", 0);
+	memset(wanted + 4096, 8, 4096);
+	assert_content(copy, other, 0, wanted, 8192);
+	assert_bytes(copy, other, 8192);
+	copy->ops->close(other);
+	mojo_io_free(copy);
+
+	/* It fails like a write, and is then not durable. */
+	memset(data + 4096, 9, 4096);
+	mojo_io_memory_fail(io, 0, -EIO, false);
+	assert_int_equal(io->ops->write_through(file, &vector, 1, 4096), -EIO);
+	assert_int_equal(mojo_io_memory_clone_durable(io, &copy), 0);
+	other = open_file(copy, "a", 0);
+	assert_content(copy, other, 0, wanted, 8192);
+	copy->ops->close(other);
+	mojo_io_free(copy);
+	io->ops->close(file);
+}
+
 static void test_memory_durable_clone_is_what_was_flushed(void **state)
 {
 	struct mojo_io *io = ((struct fixture *)*state)->io;
@@ -915,6 +995,7 @@ int main(void)
 		ON_EACH(test_write_takes_any_number_of_buffers),
 		ON_EACH(test_truncate_cuts_and_grows_with_zeros),
 		ON_EACH(test_what_is_prepared_reads_as_zeros_and_keeps_its_space),
+		ON_EACH(test_what_is_written_through_is_there),
 		ON_EACH(test_allocate_takes_space_and_punch_gives_it_back),
 		ON_EACH(test_locks_are_per_open_file),
 		ON_EACH(test_names),
@@ -927,6 +1008,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_host_begins_to_write_out_what_is_much, setup_host, teardown),
 		ON_MEMORY(test_memory_preallocation_is_cheap),
 		ON_MEMORY(test_memory_clone_is_independent),
+		ON_MEMORY(test_memory_what_is_written_through_is_durable_alone),
 		ON_MEMORY(test_memory_durable_clone_is_what_was_flushed),
 		ON_MEMORY(test_memory_torn_clone_mixes),
 		ON_MEMORY(test_memory_load_replace_flip),

@@ -28,7 +28,8 @@ static struct {
 	bool held;   /* whoever comes to prepare waits */
 	unsigned prepares;
 	unsigned waiting; /* at the gate now */
-	unsigned writes, flushes;
+	unsigned writes, flushes, throughs, refused;
+	bool no_through; /* the host cannot do that */
 } gate = { .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
 
 static void pass_gate(unsigned *count)
@@ -47,6 +48,19 @@ static int gated_write(struct mojo_io_file *file, const struct iovec *vector, in
 {
 	pass_gate(&gate.writes);
 	return gate.real->write(file, vector, count, offset);
+}
+
+/* A write and a flush. */
+static int gated_write_through(struct mojo_io_file *file, const struct iovec *vector, int count, uint64_t offset)
+{
+	if (gate.no_through) {
+		gate.refused++;
+		return -EOPNOTSUPP;
+	}
+	pass_gate(&gate.writes);
+	gate.flushes++;
+	gate.throughs++;
+	return gate.real->write_through(file, vector, count, offset);
 }
 
 static int gated_flush(struct mojo_io_file *file)
@@ -211,11 +225,13 @@ static int setup(void **state)
 	gate.real = world->io->ops;
 	gate.ops = *gate.real;
 	gate.ops.write = gated_write;
+	gate.ops.write_through = gated_write_through;
 	gate.ops.flush = gated_flush;
 	gate.ops.prepare = gated_prepare;
 	gate.closed = gate.held = false;
 	gate.prepares = 0;
-	gate.waiting = gate.writes = gate.flushes = 0;
+	gate.waiting = gate.writes = gate.flushes = gate.throughs = gate.refused = 0;
+	gate.no_through = false;
 	world->io->ops = &gate.ops;
 	assert_ok(mojo_io_memory_track(world->io));
 	assert_ok(world->io->ops->mkdir(world->io, MOJO_CHUNK_DIR));
@@ -675,6 +691,77 @@ static void test_a_sync_ends_a_batch_that_is_out_already(void **state)
 	assert_int_equal(gate.flushes, 1);
 }
 
+/* How many groups a loss of power leaves. */
+static unsigned durable_groups(struct world *world)
+{
+	struct mojo_io *left;
+	unsigned groups = 0;
+	uint64_t address = 0;
+	assert_ok(mojo_io_memory_clone_durable(world->io, &left));
+	for (struct found *found; (found = read_group(left, address)); groups++) {
+		address = end_of(found);
+		found_free(found);
+	}
+	mojo_io_free(left);
+	return groups;
+}
+
+static void sync_pages(struct world *world, uint32_t count, uint64_t tag)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		assert_ok(room(world, 1));
+		add_page(world, 5, i, tag + i);
+	}
+	assert_ok(mojo_log_sync(&world->log));
+}
+
+static void test_a_small_batch_is_written_through(void **state)
+{
+	struct world *world = *state;
+	for (unsigned i = 1; i <= 3; i++) {
+		sync_pages(world, i, i);
+		assert_int_equal(gate.throughs, i);
+		assert_int_equal(durable_groups(world), i);
+	}
+	sync_pages(world, 200, 7);
+	assert_int_equal(gate.throughs, 3); /* a large one is written and flushed */
+	assert_int_equal(gate.flushes, 4);
+	assert_int_equal(world->log.flushes, 4);
+	assert_int_equal(durable_groups(world), 4);
+}
+
+/* To write through makes nothing else durable: where more of the batch is out, all of it is flushed. */
+static void test_what_is_out_already_is_flushed_with_the_rest(void **state)
+{
+	struct world *world = *state;
+	for (uint32_t i = 0; i < 256; i++) {
+		assert_ok(room(world, 1));
+		add_page(world, 5, i, i);
+	}
+	assert_ok(room(world, 200));
+	assert_int_equal(gate.writes, 1);
+	sync_pages(world, 1, 1000);
+	assert_int_equal(gate.throughs, 0);
+	assert_int_equal(gate.flushes, 1);
+	assert_int_equal(durable_groups(world), 2);
+	sync_pages(world, 1, 2000);
+	assert_int_equal(gate.throughs, 1);
+	assert_int_equal(durable_groups(world), 3);
+}
+
+static void test_a_host_that_cannot_write_through_is_asked_once(void **state)
+{
+	struct world *world = *state;
+	gate.no_through = true;
+	for (unsigned i = 1; i <= 3; i++) {
+		sync_pages(world, 1, i);
+		assert_int_equal(gate.flushes, i);
+		assert_int_equal(durable_groups(world), i);
+	}
+	assert_int_equal(gate.refused, 1);
+	assert_int_equal(world->failures, 0);
+}
+
 static void test_records_go_out_before_they_pass_their_limit(void **state)
 {
 	struct world *world = *state;
@@ -1114,12 +1201,20 @@ static void fail_a_sync(struct world *world, uint64_t after)
 
 static void test_a_failed_write_is_for_good(void **state)
 {
+	gate.no_through = true;
 	fail_a_sync(*state, 0);
 }
 
 static void test_a_failed_flush_is_for_good(void **state)
 {
+	gate.no_through = true;
 	fail_a_sync(*state, 1);
+}
+
+static void test_a_failed_write_through_is_for_good(void **state)
+{
+	fail_a_sync(*state, 0);
+	assert_int_equal(gate.throughs, 2);
 }
 
 static void test_a_failed_chunk_is_for_good(void **state)
@@ -1163,7 +1258,7 @@ static void test_who_waits_for_a_flush_that_fails_is_told(void **state)
 		start_syncer(&others[i], world, 100 + i);
 	lock_when_waiting(world, COUNT);
 	pthread_mutex_unlock(&world->mu);
-	mojo_io_memory_fail(world->io, 1, -EIO, false); /* the first flush */
+	mojo_io_memory_fail(world->io, 0, -EIO, false); /* what makes the first batch durable */
 	open_gate();
 	assert_ok(pthread_join(first.thread, NULL));
 	assert_errno(first.result, EIO);
@@ -1319,6 +1414,10 @@ int main(void)
 		WITH_LOG(test_space_is_kept_for_a_checkpoint),
 		WITH_LOG(test_a_failed_write_is_for_good),
 		WITH_LOG(test_a_failed_flush_is_for_good),
+		WITH_LOG(test_a_failed_write_through_is_for_good),
+		WITH_LOG(test_a_small_batch_is_written_through),
+		WITH_LOG(test_what_is_out_already_is_flushed_with_the_rest),
+		WITH_LOG(test_a_host_that_cannot_write_through_is_asked_once),
 		WITH_LOG(test_a_failed_chunk_is_for_good),
 		WITH_LOG(test_an_index_that_fails_is_for_good),
 		WITH_LOG(test_who_waits_for_a_flush_that_fails_is_told),

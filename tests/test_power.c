@@ -365,8 +365,10 @@ static struct mojo_io *front_new(struct mojo_io *inner, uint64_t seed)
 static void front_drop_flushes(struct mojo_io *io, bool files, bool dirs)
 {
 	struct front *front = (struct front *)io;
-	if (files)
+	if (files) {
 		front->ops.flush = no_flush;
+		front->ops.write_through = front->ops.write;
+	}
 	if (dirs)
 		front->ops.flush_dir = no_flush_dir;
 }
@@ -1287,7 +1289,7 @@ static void every_state_of_short_work(void **state)
 		  OP_UNLINK, OP_REOPEN },
 	};
 	static const uint32_t page_sizes[] = { 4096, 65536 };
-	uint64_t most = test_is_long() ? 4000 : 160 / TEST_SLOWNESS, sampled = 0;
+	uint64_t most = test_is_long() ? 400 : 64 / TEST_SLOWNESS, sampled = 0;
 	struct counts counts = { 0 };
 	struct dice dice = dice_new("every state of short work");
 	double since = seconds();
@@ -1886,6 +1888,96 @@ static void flushed_is_there_and_the_rest_may_be(void **state)
 	mojo_io_free(disk);
 }
 
+static void put_through(struct mojo_io *io, struct mojo_io_file *file, uint64_t offset, size_t length, uint64_t tag)
+{
+	uint8_t *buf = malloc(length);
+	assert_non_null(buf);
+	bench_fill(buf, length, tag);
+	struct iovec vector = { buf, length };
+	assert_ok(io->ops->write_through(file, &vector, 1, offset));
+	free(buf);
+}
+
+/* In each state that there is: block @block of a file is what was written with one of the tags, of which bits say
+ * which; 0 is zeros. @whole: it is not torn. Returns which were seen. */
+static unsigned seen_in_block(const struct power *power, const char *path, unsigned block, unsigned tags, bool whole)
+{
+	unsigned seen = 0;
+	for (uint64_t choice = 0; choice < power_choices(power); choice++) {
+		struct mojo_io *left = power_build_choice(power, choice);
+		uint8_t wanted[4096];
+		void *data;
+		size_t got;
+		bool known = false;
+		assert_ok(mojo_io_memory_load(left, path, &data, &got));
+		for (unsigned tag = 0; tag < 8; tag++) {
+			memset(wanted, 0, sizeof(wanted));
+			if (tag)
+				bench_fill(wanted, sizeof(wanted), tag);
+			if (!(tags & 1u << tag) || got < (block + 1) * 4096 ||
+			    memcmp((uint8_t *)data + block * 4096, wanted, sizeof(wanted)) != 0)
+				continue;
+			seen |= 1u << tag;
+			known = true;
+		}
+		assert_true(known || !whole);
+		free(data);
+		mojo_io_free(left);
+	}
+	return seen;
+}
+
+static void what_went_through_is_there_and_nothing_else_for_it(void **state)
+{
+	struct mojo_io *disk, *io;
+	struct mojo_io_file *file;
+	const void *bytes;
+	size_t length;
+	(void)state;
+	assert_ok(mojo_io_memory(&disk));
+	assert_ok(mojo_io_record(disk, -1, &io));
+	assert_ok(io->ops->open(io, "a", MOJO_IO_WRITE | MOJO_IO_CREATE, &file));
+	assert_ok(io->ops->flush_dir(io, ""));
+	assert_ok(io->ops->allocate(file, 0, 16384));
+	assert_ok(io->ops->flush(file));
+	put_at(io, file, 0, 4096, 1);
+	put_through(io, file, 4096, 4096, 2);          /* beside it */
+	put_through(io, file, 0, 4096, 3);             /* over what waits for a flush */
+	assert_ok(io->ops->prepare(file, 8192, 4096)); /* which no flush has made durable */
+	put_through(io, file, 8192, 4096, 4);
+	put_at(io, file, 8192, 4096, 5);       /* over what went through */
+	put_through(io, file, 20480, 4096, 6); /* behind the end */
+	mojo_io_memory_fail(disk, 0, -EIO, false);
+	uint8_t other[4096] = { 9 };
+	struct iovec vector = { other, sizeof(other) };
+	assert_int_equal(io->ops->write_through(file, &vector, 1, 12288), -EIO); /* may be there or not */
+	io->ops->close(file);
+	mojo_io_record_bytes(io, &bytes, &length);
+	struct power *power = power_new(bytes, length, NULL, NULL, NULL);
+	while (power_next(power))
+		;
+	assert_true(power_choices(power) < 1000);
+	assert_int_equal(seen_in_block(power, "a", 0, 1 << 0 | 1 << 1 | 1 << 3, true), 1 << 3);
+	assert_int_equal(seen_in_block(power, "a", 1, 1 << 0 | 1 << 2, true), 1 << 2);
+	assert_int_equal(seen_in_block(power, "a", 2, 1 << 0 | 1 << 4 | 1 << 5, false), 1 << 4 | 1 << 5);
+	assert_int_equal(seen_in_block(power, "a", 3, 1 << 0, false), 1 << 0);
+	assert_int_equal(seen_in_block(power, "a", 5, 1 << 0 | 1 << 6, true), 1 << 6);
+	power_free(power);
+	/* One moment earlier than its END it is as any other write. */
+	size_t last = 0, offset = 0;
+	struct mojo_io_event event;
+	while (mojo_io_event_next(bytes, length, &offset, &event) == 0)
+		if (event.kind == MOJO_IO_EVENT_WRITE && event.offset == 4096)
+			last = offset;
+	power = power_new(bytes, last, NULL, NULL, NULL);
+	while (power_next(power))
+		;
+	assert_int_equal(seen_in_block(power, "a", 1, 1 << 0 | 1 << 2, false), 1 << 0 | 1 << 2);
+	power_free(power);
+	mojo_io_free(io);
+	mojo_io_free(disk);
+}
+
 /* A disk on which somebody writes while a flush is under way. */
 struct busy {
 	struct mojo_io *front; /* behind the recorder, this time */
@@ -2098,6 +2190,7 @@ int main(void)
 		cmocka_unit_test(a_recording_that_fails_changes_nothing_else),
 		cmocka_unit_test(threads_are_recorded_whole),
 		cmocka_unit_test(flushed_is_there_and_the_rest_may_be),
+		cmocka_unit_test(what_went_through_is_there_and_nothing_else_for_it),
 		cmocka_unit_test(what_is_written_during_a_flush_may_be_lost),
 		cmocka_unit_test(whole_recording_is_the_disk),
 		cmocka_unit_test(an_io_that_drops_flushes_shows_losses),

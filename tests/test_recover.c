@@ -227,13 +227,16 @@ static void test_a_batch_cut_short_by_the_power_is_whole_or_not_at_all(void **st
 	struct dice dice = dice_new("torn batches");
 	unsigned whole = 0, none = 0;
 	bench_close(bench);
-	bench->config.batch_bytes = 64 << 10;
+	bench->config.batch_bytes = 8 << 10;
 	bench_open(bench);
 	bench_stir(bench, &dice, 80, true);
 	bench_sync(bench);
 	assert_ok(mojo_io_memory_track(bench->io));
 	uint64_t before = bench_fingerprint_all(bench);
-	bench_stir(bench, &(struct dice){ .state = 5 }, 8, false);
+	while (!bench->store->log.unflushed)
+		bench_stir(bench, &dice, 1, false);
+	bench_stir(bench, &dice, 1, false);
+	assert_true(bench->store->log.unflushed && bench->store->log.page_count);
 	mojo_io_memory_fail(bench->io, 1, -EIO, true); /* its last write succeeds, the flush does not */
 	assert_errno(mojo_sync(bench->store), EIO);
 	mojo_io_memory_fail(bench->io, 0, 0, false);

@@ -312,6 +312,48 @@ static uint64_t size_after(uint64_t size, const struct mojo_io_event *e)
 	return size;
 }
 
+static bool failed(const struct power *power, const struct event *event)
+{
+	return event->other < power->count && power->events[event->other].e.result != 0;
+}
+
+/* Is it a write that has gone through to the disk? */
+static bool is_through(const struct power *power, const struct event *event)
+{
+	return event->e.kind == MOJO_IO_EVENT_WRITE && event->e.flags & MOJO_IO_EVENT_THROUGH &&
+	       event->other < power->next && power->events[event->other].e.kind == MOJO_IO_EVENT_END &&
+	       !failed(power, event);
+}
+
+static bool overlap(const struct mojo_io_event *a, const struct mojo_io_event *b)
+{
+	/* Behind the length that a file was cut to. */
+	uint64_t a_length = a->kind == MOJO_IO_EVENT_TRUNCATE ? UINT64_MAX - a->offset : a->length;
+	uint64_t b_length = b->kind == MOJO_IO_EVENT_TRUNCATE ? UINT64_MAX - b->offset : b->length;
+	return a->offset < b->offset + b_length && b->offset < a->offset + a_length;
+}
+
+/*
+ * The write at event @at went through. It becomes durable, unless something that it overlaps is waiting for a flush: then
+ * it has to wait, too, for its turn, and is there in every state.
+ */
+static void settle_through(struct power *power, int number, size_t at)
+{
+	struct inode *inode = &power->inodes[number];
+	struct tear whole = { .kind = WHOLE };
+	size_t place = 0;
+	while (place < inode->count && inode->pending[place] != at)
+		if (overlap(&power->events[inode->pending[place++]].e, &power->events[at].e))
+			return;
+	if (place == inode->count)
+		return; /* old already */
+	struct mojo_io_file *file = open_inode(power->vault, number, 0);
+	apply(file, power->vault->ops, &power->events[at].e, &whole);
+	power->vault->ops->close(file);
+	inode->count--;
+	memmove(inode->pending + place, inode->pending + place + 1, (inode->count - place) * sizeof(*inode->pending));
+}
+
 /* The operations of a file whose END came before event @before become durable, @most of them at most. */
 static void settle(struct power *power, int number, size_t before, size_t most)
 {
@@ -321,8 +363,7 @@ static void settle(struct power *power, int number, size_t before, size_t most)
 	size_t kept = 0;
 	for (size_t i = 0; i < inode->count; i++) {
 		const struct event *event = &power->events[inode->pending[i]];
-		bool failed = event->other < power->count && power->events[event->other].e.result;
-		if (most && event->other < before && !failed) {
+		if (most && event->other < before && !failed(power, event)) {
 			if (!file)
 				file = open_inode(power->vault, number, 0);
 			apply(file, power->vault->ops, &event->e, &whole);
@@ -355,11 +396,6 @@ static bool modifies(const struct event *event)
 	default:
 		return false;
 	}
-}
-
-static bool failed(const struct power *power, const struct event *event)
-{
-	return event->other < power->count && power->events[event->other].e.result != 0;
 }
 
 static void take_open(struct power *power, const struct event *event, size_t at)
@@ -500,6 +536,10 @@ static void take(struct power *power, size_t at)
 		const struct event *begun = &power->events[event->other];
 		if (e->result)
 			break;
+		if (is_through(power, begun)) {
+			settle_through(power, inode_of(power, &begun->e), event->other);
+			power->changed = true;
+		}
 		if (begun->e.kind == MOJO_IO_EVENT_FLUSH)
 			settle(power, inode_of(power, &begun->e), event->other, SIZE_MAX);
 		else if (begun->e.kind == MOJO_IO_EVENT_FLUSH_DIR)
@@ -514,8 +554,9 @@ static void take(struct power *power, size_t at)
 static bool is_moment(const struct power *power, const struct event *event)
 {
 	if (event->e.kind == MOJO_IO_EVENT_END) {
-		enum mojo_io_event_kind kind = power->events[event->other].e.kind;
-		return kind == MOJO_IO_EVENT_FLUSH || kind == MOJO_IO_EVENT_FLUSH_DIR;
+		const struct mojo_io_event *e = &power->events[event->other].e;
+		return e->kind == MOJO_IO_EVENT_FLUSH || e->kind == MOJO_IO_EVENT_FLUSH_DIR ||
+		       (e->kind == MOJO_IO_EVENT_WRITE && e->flags & MOJO_IO_EVENT_THROUGH);
 	}
 	return modifies(event);
 }
@@ -727,7 +768,7 @@ static void build_content(const struct power *power, int number, struct chooser 
 {
 	const struct inode *inode = &power->inodes[number];
 	struct mojo_io_file *file = NULL;
-	uint64_t size = 0, first, implied, disk;
+	uint64_t size = 0, first, least = 0, implied, disk;
 	bool grows = false;
 	if (!inode->count)
 		return;
@@ -738,12 +779,15 @@ static void build_content(const struct power *power, int number, struct chooser 
 	check(io->ops->size(file, &first, &disk) == 0, "size of a file");
 	size = first;
 	for (size_t i = 0; i < inode->count; i++) {
-		const struct mojo_io_event *e = &power->events[inode->pending[i]].e;
+		const struct event *event = &power->events[inode->pending[i]];
+		const struct mojo_io_event *e = &event->e;
 		struct tear tear = { .kind = WHOLE };
 		bool there;
 		size = size_after(size, e);
 		grows |= size != first;
-		if (inode->dull || c->how == EVERYTHING)
+		if (is_through(power, event) && least < e->offset + e->length)
+			least = e->offset + e->length;
+		if (inode->dull || c->how == EVERYTHING || is_through(power, event))
 			there = true;
 		else if (c->how == NOTHING)
 			there = false;
@@ -756,7 +800,7 @@ static void build_content(const struct power *power, int number, struct chooser 
 	}
 	if (grows && !inode->dull && c->how != EVERYTHING && c->how != NOTHING) {
 		uint64_t way = c->how == RANDOM ? dice(c, 6) : digit(c, 3);
-		implied = way == 1 ? size : first;
+		implied = way == 1 ? size : first > least ? first : least;
 		if (c->how != COUNT && (way == 1 || way == 2))
 			check(io->ops->truncate(file, implied) == 0, "setting a size");
 	}

@@ -4,6 +4,7 @@
  *
  * What is promised of a disk and a file system, and no more than that:
  *   - what was done to a file before the beginning of a flush of it that ended well is there;
+ *   - what was written through to the disk is there when that has ended well, and nothing else for it;
  *   - of what was done to it since, each operation is there or not, whatever came before or after; a write may be
  *     there in part, in sectors of 512 bytes; two that overlap are there in their order; the file's size is what the
  *     operations that are there make it, or still as of the flush, or already as it was last;
