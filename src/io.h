@@ -48,7 +48,7 @@ struct mojo_io_ops {
 	 * Writes everything, and it is on stable storage, with what is needed to read it back: what flush() would make
 	 * of this write, and of no other one. It may go past the host's cache, so that who reads it waits for the disk.
 	 * @offset and every length are multiples of 4096. -EOPNOTSUPP if the host cannot: nothing was written then; on
-	 * other failures any part may have been.
+	 * other failures any part may have been. -ENOSPC also where space was allocated and write() would have it.
 	 */
 	int (*write_through)(struct mojo_io_file *file, const struct iovec *vector, int count, uint64_t offset);
 	/* The data, and what is needed to read it back (size), are on stable storage. An error of any write since the

@@ -735,8 +735,10 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 		for (uint32_t i = 0; i < log->flight_count; i++)
 			vector[1 + i] = (struct iovec){ log->flight[i]->data, log->block_bytes };
 		err = through ? mojo_chunks_write_through(log->chunks, group.address, vector, count) : -EOPNOTSUPP;
-		if (err == -EOPNOTSUPP) {
-			cannot = through;
+		/* Past its cache a host may want room for its accounts, of places that were allocated and never written, which it
+		 * keeps ready otherwise. What part of the group is there is written once more. */
+		if (err == -EOPNOTSUPP || (through && err == -ENOSPC)) {
+			cannot = through && err == -EOPNOTSUPP;
 			through = false;
 			err = mojo_chunks_write(log->chunks, group.address, vector, count);
 		}

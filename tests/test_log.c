@@ -762,6 +762,22 @@ static void test_a_host_that_cannot_write_through_is_asked_once(void **state)
 	assert_int_equal(world->failures, 0);
 }
 
+/* Where nothing is free a host may not be able to, though the place was allocated. */
+static void test_what_finds_no_room_past_the_cache_is_flushed(void **state)
+{
+	struct world *world = *state;
+	sync_pages(world, 1, 1);
+	mojo_io_memory_fail(world->io, 0, -ENOSPC, false);
+	sync_pages(world, 2, 2);
+	assert_int_equal(gate.throughs, 2);
+	assert_int_equal(gate.flushes, 3);
+	assert_int_equal(durable_groups(world), 2);
+	assert_int_equal(world->failures, 0);
+	sync_pages(world, 1, 3);
+	assert_int_equal(gate.throughs, 3);
+	assert_int_equal(durable_groups(world), 3);
+}
+
 static void test_records_go_out_before_they_pass_their_limit(void **state)
 {
 	struct world *world = *state;
@@ -1418,6 +1434,7 @@ int main(void)
 		WITH_LOG(test_a_small_batch_is_written_through),
 		WITH_LOG(test_what_is_out_already_is_flushed_with_the_rest),
 		WITH_LOG(test_a_host_that_cannot_write_through_is_asked_once),
+		WITH_LOG(test_what_finds_no_room_past_the_cache_is_flushed),
 		WITH_LOG(test_a_failed_chunk_is_for_good),
 		WITH_LOG(test_an_index_that_fails_is_for_good),
 		WITH_LOG(test_who_waits_for_a_flush_that_fails_is_told),
