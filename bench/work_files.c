@@ -11,12 +11,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+
+#include "../src/report.h"
 
 #define PAGE_BYTES 4096u
 
@@ -77,18 +80,20 @@ void work_pages(struct work *work)
 
 /* ---- commits ---------------------------------------------------------------------------------------------------- */
 
-#define COMMIT_XATTR  "user.mojofs.commit"
 #define VERSION_XATTR "user.mojofs.version"
 
-/* Returns whether it was done; else SQLite's writers were in the way. */
+/* As mojofs commit does it. Returns whether it was done; else SQLite's writers were in the way. */
 static bool commit(const char *mount)
 {
-	static const char message[] = "bench";
-	if (setxattr(mount, COMMIT_XATTR, message, sizeof(message) - 1, 0) == 0)
-		return true;
-	if (errno != EBUSY)
+	struct report_commit asked = { .length = 5, .message = "bench" };
+	int root = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC), result;
+	if (root < 0)
+		work_fail_errno("opening %s", mount);
+	result = ioctl(root, REPORT_COMMIT, &asked);
+	if (result != 0 && errno != EBUSY)
 		work_fail_errno("committing on %s", mount);
-	return false;
+	close(root);
+	return result == 0;
 }
 
 static uint64_t active_version(const char *mount)

@@ -229,30 +229,58 @@ static int mounted_versions(struct target *target, uint32_t from, struct mojo_ve
 	return error ? fail(target, NULL, error) : 0;
 }
 
-/* The daemon tries for some milliseconds only, since nobody can change the root directory meanwhile. */
-static int try_commit(const char *path, const char *message, size_t length, unsigned wait_seconds)
+/* By ioctl, which nobody has to wait for. -ENOTTY: it is none that the daemon takes, or not from us. */
+static int commit_by_ioctl(int root, const char *message, size_t length, uint32_t *ret_version)
+{
+	struct report_commit commit = { .length = (uint32_t)length };
+	int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
+
+	if (fd < 0)
+		return -ENOTTY;
+	memcpy(commit.message, message, length);
+	if (ioctl(fd, REPORT_COMMIT, &commit) != 0)
+		error = errno == ENOSYS ? -ENOTTY : -errno;
+	close(fd);
+	if (!error)
+		*ret_version = commit.version;
+	return error;
+}
+
+/* By attribute: the kernel says whether we may. */
+static int commit_by_attribute(int root, const char *message, size_t length)
+{
+	char path[64];
+
+	return setxattr(path_of(root, path), PREFIX "commit", message, length, 0) == 0 ? 0 : -errno;
+}
+
+/* The daemon tries for some milliseconds only, since others may be waiting meanwhile. *ret_version: 0 if it was not
+ * told. */
+static int try_commit(int root, const char *message, size_t length, unsigned wait_seconds, uint32_t *ret_version)
 {
 	int64_t give_up_ms = now_ms() + (int64_t)wait_seconds * 1000;
 	unsigned pause_ms = 20;
 
-	while (setxattr(path, PREFIX "commit", message, length, 0) != 0) {
-		int64_t left_ms = give_up_ms - now_ms();
+	*ret_version = 0;
+	for (;;) {
+		int error = commit_by_ioctl(root, message, length, ret_version);
+		int64_t left_ms;
 
-		if (errno != EBUSY || left_ms <= 0)
-			return -errno;
+		if (error == -ENOTTY)
+			error = commit_by_attribute(root, message, length);
+		left_ms = give_up_ms - now_ms();
+		if (error != -EBUSY || left_ms <= 0)
+			return error;
 		usleep(1000 * (unsigned)(left_ms < pause_ms ? left_ms : pause_ms));
 		if (pause_ms < 500)
 			pause_ms *= 2;
 	}
-	return 0;
 }
 
 static int mounted_commit(struct target *target, const char *message, size_t length, unsigned wait_seconds,
 			  uint32_t *ret_version)
 {
-	unsigned long version;
-	char path[64];
-	int error = try_commit(path_of(mounted_of(target)->root, path), message, length, wait_seconds);
+	int error = try_commit(mounted_of(target)->root, message, length, wait_seconds, ret_version);
 
 	if (error) {
 		switch (error) {
@@ -275,12 +303,14 @@ static int mounted_commit(struct target *target, const char *message, size_t len
 			return fail(target, "the commit failed", error);
 		}
 	}
-	error = get_number(mounted_of(target)->root, PREFIX "commit", MOJO_VERSION_MAX, &version);
-	if (error) {
-		fail(target, "committed, but the version's number could not be had", error);
-		return error;
+	if (*ret_version == 0) {
+		unsigned long version;
+
+		error = get_number(mounted_of(target)->root, PREFIX "commit", MOJO_VERSION_MAX, &version);
+		if (error)
+			return fail(target, "committed, but the version's number could not be had", error);
+		*ret_version = (uint32_t)version;
 	}
-	*ret_version = (uint32_t)version;
 	return 0;
 }
 

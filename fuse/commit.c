@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../sqlite/finish.h"
+#include "../src/report.h"
 #include "commit.h"
 #include "journal.h"
 
@@ -35,6 +36,7 @@ struct job {
 	enum job_kind kind;
 	fuse_req_t req;
 	/* commit */
+	bool by_ioctl;
 	pid_t pid;
 	size_t length;
 	/* seek */
@@ -576,7 +578,13 @@ static void do_commit(struct commit *commit, struct job *job)
 		/* The root has an entry more. The kernel keeps listings; this takes no lock on the inode. */
 		fuse_lowlevel_notify_inval_inode(mount_session(commit->mount), FUSE_ROOT_ID, 0, 0);
 	}
-	fuse_reply_err(job->req, -error);
+	if (!error && job->by_ioctl) {
+		struct report_commit answer = { .version = version };
+
+		fuse_reply_ioctl(job->req, 0, &answer, sizeof(answer));
+	} else {
+		fuse_reply_err(job->req, -error);
+	}
 }
 
 static void do_seek(struct commit *commit, struct job *job)
@@ -692,7 +700,7 @@ static void enqueue(struct commit *commit, struct job *job)
 	pthread_mutex_unlock(&commit->lock);
 }
 
-void commit_request(struct commit *commit, fuse_req_t req, const char *message, size_t length)
+void commit_request(struct commit *commit, fuse_req_t req, bool by_ioctl, const char *message, size_t length)
 {
 	struct job *job = calloc(1, sizeof(*job) + length);
 
@@ -701,6 +709,7 @@ void commit_request(struct commit *commit, fuse_req_t req, const char *message, 
 		return;
 	}
 	job->kind = JOB_COMMIT;
+	job->by_ioctl = by_ioctl;
 	job->req = req;
 	job->pid = fuse_req_ctx(req)->pid;
 	job->length = length;

@@ -9,7 +9,7 @@
  * That is the work of one thread of its own, because it may wait, and whoever serves requests may not: what
  * it waits for are requests. What goes through the mount for it is a process of its own (flusher.h), since a
  * thread of a daemon that is killed could not end. Meanwhile no lock of ours or the engine's is held; and
- * nobody waits for a lock on a directory, for the setxattr(2) that asked for the commit holds the root's.
+ * nobody waits for a lock on a directory, for a setxattr(2) that asked for the commit holds the root's.
  *
  * A commit goes on only in a moment in which each database, as it has arrived here, is what SQLite's own recovery makes
  * whole. Nearly always the requests alone tell so (evidence.h), no lock is taken, and nobody is stopped. Databases of
@@ -58,11 +58,12 @@ int commit_finish(struct mojo_store *store, struct flusher *flusher, mojo_event_
 void commit_free(struct commit *commit);
 
 /*
- * commit_request - flush, freeze, settle, publish, and reply to @req, a setxattr, when the version is durable. Replies
- * in every case, now or later. EBUSY: see above.
+ * commit_request - flush, freeze, settle, publish, and reply to @req when the version is durable. Replies in every
+ * case, now or later. EBUSY: see above.
+ * @by_ioctl: it is a REPORT_COMMIT (report.h), else a setxattr
  * @message: @length bytes; copied
  */
-void commit_request(struct commit *commit, fuse_req_t req, const char *message, size_t length);
+void commit_request(struct commit *commit, fuse_req_t req, bool by_ioctl, const char *message, size_t length);
 
 /* commit_seek - flush one file of the active tree, then reply to @req, an lseek for data or a hole. */
 void commit_seek(struct commit *commit, fuse_req_t req, uint32_t bucket, uint64_t offset, bool data);

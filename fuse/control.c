@@ -271,6 +271,15 @@ static int start_verifying(const struct control *control, const char *value, siz
 	return version > MOJO_VERSION_MAX ? ENOENT : -verify_version(control->verify, (uint32_t)version);
 }
 
+static int check_commit(const struct control *control, const char *message, size_t length)
+{
+	if (tree_is_read_only(control->tree))
+		return EROFS;
+	if (length > MOJO_MESSAGE_MAX)
+		return E2BIG;
+	return length > 0 && memchr(message, '\0', length) ? EINVAL : 0;
+}
+
 void control_set(const struct control *control, fuse_req_t req, struct tree_node node, const char *name,
 		 const char *value, size_t length)
 {
@@ -294,16 +303,41 @@ void control_set(const struct control *control, fuse_req_t req, struct tree_node
 		error = EOPNOTSUPP;
 	else if (!is_root(node) || strcmp(name + PREFIX_LENGTH, "commit") != 0)
 		error = EPERM;
-	else if (tree_is_read_only(control->tree))
-		error = EROFS;
-	else if (length > MOJO_MESSAGE_MAX)
-		error = E2BIG;
-	else if (length > 0 && memchr(value, '\0', length))
-		error = EINVAL;
+	else
+		error = check_commit(control, value, length);
 	if (error)
 		fuse_reply_err(req, error);
 	else
-		commit_request(control->commit, req, value, length);
+		commit_request(control->commit, req, false, value, length);
+}
+
+/* Who may write to the root, whatever groups there are. */
+static bool may_commit(const struct control *control, struct tree_node root, uid_t uid)
+{
+	struct stat st;
+
+	if (uid == 0)
+		return true;
+	return tree_getattr(control->tree, root, &st) == 0 && st.st_uid == uid && st.st_mode & S_IWUSR;
+}
+
+void control_ioctl(const struct control *control, fuse_req_t req, struct tree_node node, unsigned command,
+		   const void *in, size_t in_length, size_t out_length)
+{
+	struct report_commit asked;
+	int error;
+
+	if (command != (unsigned)REPORT_COMMIT || in_length != sizeof(asked) || out_length != sizeof(asked) ||
+	    !is_root(node) || !may_commit(control, node, fuse_req_ctx(req)->uid)) {
+		fuse_reply_err(req, ENOTTY);
+		return;
+	}
+	memcpy(&asked, in, sizeof(asked));
+	error = check_commit(control, asked.message, asked.length);
+	if (error)
+		fuse_reply_err(req, error);
+	else
+		commit_request(control->commit, req, true, asked.message, asked.length);
 }
 
 int control_remove(const char *name)

@@ -64,6 +64,13 @@ int control_list(const struct control *control, struct tree_node node, char **re
 void control_set(const struct control *control, fuse_req_t req, struct tree_node node, const char *name,
 		 const char *value, size_t length);
 
+/*
+ * control_ioctl - replies to @req, an ioctl, now or later: REPORT_COMMIT of the root (report.h), else ENOTTY.
+ * @in: @in_length bytes; @out_length: bytes that may be answered
+ */
+void control_ioctl(const struct control *control, fuse_req_t req, struct tree_node node, unsigned command,
+		   const void *in, size_t in_length, size_t out_length);
+
 /* control_remove - the answer to a removexattr: a negative errno, always. */
 int control_remove(const char *name);
 

@@ -21,6 +21,7 @@ static const char *const names[COUNTER_COUNT] = {
 	[COUNTER_LSEEK] = "LSEEK",         [COUNTER_COPY_FILE_RANGE] = "COPY_FILE_RANGE",
 	[COUNTER_SETXATTR] = "SETXATTR",   [COUNTER_GETXATTR] = "GETXATTR",
 	[COUNTER_LISTXATTR] = "LISTXATTR", [COUNTER_REMOVEXATTR] = "REMOVEXATTR",
+	[COUNTER_IOCTL] = "IOCTL",
 };
 
 void counters_add(struct counters *counters, enum counter kind)

@@ -91,16 +91,16 @@ static void do_init(void *userdata, struct fuse_conn_info *conn)
 {
 	const unsigned wanted = FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC |
 				FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_READDIRPLUS |
-				FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
+				FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_IOCTL_DIR;
 	/*
 	 * Nobody but the kernel changes a file, so no change of mtime makes its pages stale. For set-id bits
 	 * see mount_open(). With READDIRPLUS_AUTO the kernel marks each inode that came from a listing, and
 	 * open_cached() in flusher.c cannot open a marked one: a commit after "ls" would cost the open files
 	 * their pages in the kernel. So a listing always brings the attributes along.
 	 */
-	const unsigned unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_IOCTL_DIR |
-				  FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-				  FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_POSIX_ACL | FUSE_CAP_READDIRPLUS_AUTO;
+	const unsigned unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_SPLICE_READ |
+				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_EXPORT_SUPPORT |
+				  FUSE_CAP_POSIX_ACL | FUSE_CAP_READDIRPLUS_AUTO;
 	struct ops *ops = userdata;
 
 	counters_add(&ops->counters, COUNTER_INIT);
@@ -985,6 +985,18 @@ static void do_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	reply_error(req, tree_is_frozen(tree_node(ino)) ? -EROFS : control_remove(name));
 }
 
+static void do_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void *arg, struct fuse_file_info *fi,
+		     unsigned flags, const void *in, size_t in_length, size_t out_length)
+{
+	/* As a setxattr, it may start threads. */
+	struct ops *ops = begin_transfer(req, COUNTER_IOCTL, FOLLOW_BULK);
+
+	(void)arg;
+	(void)fi;
+	(void)flags;
+	control_ioctl(&ops->control, req, tree_node(ino), command, in, in_length, out_length);
+}
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 int ops_init(struct ops *ops)
@@ -1044,6 +1056,7 @@ const struct fuse_lowlevel_ops *ops_table(void)
 		.getxattr = do_getxattr,
 		.listxattr = do_listxattr,
 		.removexattr = do_removexattr,
+		.ioctl = do_ioctl,
 	};
 
 	return &table;

@@ -24,6 +24,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 
 #include "mojo.h"
 
@@ -31,6 +32,21 @@
 
 /* A limit, in bytes, at or above which every single version or map entry fits into its array. */
 #define REPORT_LIMIT_MIN 8192u
+
+/*
+ * REPORT_COMMIT - ioctl(2) of a descriptor of a mount's root: commit. Does what setting user.mojofs.commit does, but
+ * the kernel has the directory locked for as long as a setxattr(2) takes, so that whoever makes, removes or syncs
+ * something in it has to wait. Of an ioctl nobody's rights are looked at on the way: the daemon takes it from root and from
+ * the directory's owner, if he may write to it. For all others it fails with ENOTTY, as it does where there is no such thing,
+ * and they set the attribute, of which the kernel judges.
+ * Other errors: EROFS, E2BIG (length), EINVAL (a NUL in the message), EBUSY as of the attribute.
+ */
+struct report_commit {
+	uint32_t length;  /* of the message */
+	uint32_t version; /* out: the one that was frozen */
+	char message[MOJO_MESSAGE_MAX];
+};
+#define REPORT_COMMIT _IOWR('m', 0x6a, struct report_commit)
 
 struct report_counter { /* one kind of request, and how many were answered */
 	char name[24];  /* UTF-8, NUL-terminated, not empty */

@@ -197,6 +197,70 @@ mojofs state "$store" | grep -Fqx "mounted on          $T/point\tof it" || fail 
 ln -s "a b" "$T/alias"
 assert_eq "version 1" "$(mojofs commit "$T/alias" found)"
 
+note "a commit that takes long holds up nobody who works in the root directory"
+cat >"$T/ioctl.py" <<'PY'
+"""commit by ioctl: ioctl.py DIRECTORY LENGTH MESSAGE [SIZE]; prints the version, or the name of the error"""
+import errno, fcntl, os, struct, sys
+path, length, message = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode("unicode_escape").replace(b"%00", b"\0")
+size = int(sys.argv[4]) if len(sys.argv) > 4 else 1008
+command = 3 << 30 | size << 16 | ord("m") << 8 | 0x6a
+try:
+    answer = fcntl.ioctl(os.open(path, os.O_RDONLY), command, struct.pack("<II1000s", length, 0, message)[:size])
+    print(struct.unpack_from("<I", answer, 4)[0])
+except OSError as e:
+    print(errno.errorcode[e.errno])
+PY
+asked() { # KIND: how many such requests there were
+	xget state "$MNT" | python3 -c 'import json, sys; print(json.load(sys.stdin)["requests"][sys.argv[1]])' "$1"
+}
+mount_store c
+exec 7>>"$MNT/held"
+printf 'in the kernel' >&7
+flusher=$(pgrep -x -P "${daemon_of[$MNT]}" mojofs-flusher)
+before=$(asked IOCTL)
+kill -STOP "$flusher" # without which the commit cannot go on
+mojofs commit "$MNT" 'long' >"$T/committed" &
+committer=$!
+track "$committer"
+for ((i = 0; i < 600; i++)); do
+	[ "$(asked IOCTL)" -eq "$before" ] || break
+	sleep 0.05
+done
+# shellcheck disable=SC2016
+timeout -k 1 30 sh -c ': >"$1/new" && mkdir "$1/new.d" && sync "$1" && rmdir "$1/new.d" && rm "$1/new"' - "$MNT" &
+worker=$!
+status=0
+wait "$worker" || status=$?
+going=yes
+kill -0 "$committer" || going=no
+kill -CONT "$flusher"
+assert_eq 0 "$status" "the status of who works in the root during a commit"
+assert_eq yes "$going" "is the commit still under way"
+wait "$committer"
+exec 7>&-
+version=$(sed -n 's/^version //p' "$T/committed")
+assert_eq long "$(xget message "$MNT/@v$version")"
+assert_eq 'in the kernel' "$(cat "$MNT/@v$version/held")"
+
+note "a commit by ioctl: whose, and how"
+assert_eq $((version + 1)) "$(python3 "$T/ioctl.py" "$MNT" 5 'right or not')"
+assert_eq right "$(xget message "$MNT/@v$((version + 1))")"
+assert_eq $((version + 2)) "$(python3 "$T/ioctl.py" "$MNT" 0 '')"
+assert_eq '' "$(xget message "$MNT/@v$((version + 2))")"
+assert_eq E2BIG "$(python3 "$T/ioctl.py" "$MNT" 1001 x)"
+assert_eq E2BIG "$(python3 "$T/ioctl.py" "$MNT" 4294967295 x)"
+assert_eq EINVAL "$(python3 "$T/ioctl.py" "$MNT" 3 'a%00b')"
+assert_eq EINVAL "$(python3 "$T/ioctl.py" "$MNT" 2 'a')"
+assert_eq ENOTTY "$(python3 "$T/ioctl.py" "$MNT" 1 x 1004)"
+assert_eq ENOTTY "$(python3 "$T/ioctl.py" "$sub" 1 x)"
+assert_eq ENOTTY "$(python3 "$T/ioctl.py" "$MNT/big" 1 x)"
+assert_eq ENOTTY "$(python3 "$T/ioctl.py" "$MNT/@v1" 1 x)"
+assert_eq "$((version + 2))" "$(xget commit "$MNT")" "no more versions than that"
+unmount_store c
+mount_store c -o ro
+assert_eq EROFS "$(python3 "$T/ioctl.py" "$MNT" 1 x)"
+unmount_store c
+
 note "a mount whose source is not the store's path"
 unmount_at "$point"
 mount_blanks -o fsname=something
@@ -205,7 +269,7 @@ assert_eq "version 2" "$(mojofs commit "$store" 'found again')"
 unmount_at "$point"
 
 note "a mount of another user"
-if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
+if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null && [ -x /usr/bin/python3 ]; then
 	cp "$MOJOFS" "$T/mojofs"
 	stranger=(setpriv --reuid=65534 --regid=65534 --clear-groups "$T/mojofs")
 	mount_store c
@@ -221,6 +285,26 @@ if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
 	"${stranger[@]}" map "$MNT/@v1/a.db" >/dev/null
 	assert_fails 'big: permission denied' "${stranger[@]}" map "$MNT/big"
 	assert_fails 'permission denied; to commit' "${stranger[@]}" commit "$MNT"
+	# Of an ioctl the daemon judges, and leaves to the kernel what is not as simple as that.
+	as_stranger=("${stranger[@]:0:4}")
+	last=$(xget commit "$MNT")
+	assert_eq ENOTTY "$("${as_stranger[@]}" /usr/bin/python3 "$T/ioctl.py" "$MNT" 1 x)"
+	assert_eq "$last" "$(xget commit "$MNT")" "the last version"
+	chgrp 65534 "$MNT"
+	chmod 775 "$MNT"
+	before=$(asked SETXATTR)
+	assert_eq "version $((last + 1))" "$("${stranger[@]}" commit "$MNT" 'of the group')"
+	assert_eq $((before + 1)) "$(asked SETXATTR)" "attributes set"
+	chown 65534:0 "$MNT"
+	chmod 755 "$MNT"
+	assert_eq "version $((last + 2))" "$("${stranger[@]}" commit "$MNT" 'of the owner')"
+	assert_eq $((before + 1)) "$(asked SETXATTR)" "attributes set"
+	chmod 555 "$MNT"
+	assert_eq ENOTTY "$("${as_stranger[@]}" /usr/bin/python3 "$T/ioctl.py" "$MNT" 1 x)"
+	assert_fails 'permission denied; to commit' "${stranger[@]}" commit "$MNT"
+	assert_eq "$((last + 2))" "$(xget commit "$MNT")" "the last version"
+	chown 0:0 "$MNT"
+	chmod 755 "$MNT"
 	unmount_store c
 fi
 
