@@ -11,6 +11,10 @@
 
 #define GROUP_BYTES (1u << 20) /* of blobs in one group; more than the largest blob */
 
+/* Of what is kept for a checkpoint these are for all those that follow before anything is given back: what is dead now
+ * comes back with the second, or, if its groups were not settled, the third. Each takes some nodes and a header. */
+#define CHECKPOINT_BLOCKS 64
+
 static_assert(GROUP_BYTES > MOJO_PPS_MAX * MOJO_ENTRY_BYTES, "a group holds the largest slot");
 
 struct placer {
@@ -147,9 +151,7 @@ static int write_index(struct mojo_store *store, struct mojo_root *ret_root, uin
 	root.log_address = log->tail;
 	root.log_sequence = log->sequence;
 	root.epoch = log->announce ? log->previous_epoch : log->epoch;
-	int err = mojo_space_settle(&store->space);
-	if (!err)
-		err = write_trees(store, root.generation, ret_groups);
+	int err = write_trees(store, root.generation, ret_groups);
 	if (!err)
 		err = mojo_find_held(store); /* where the trees of settled versions are now */
 	if (err)
@@ -210,7 +212,15 @@ static int give_back(struct mojo_store *store)
 uint64_t mojo_checkpoint_blocks(const struct mojo_store *store)
 {
 	uint64_t dirty = store->blobs.dirty_blocks;
-	return dirty + dirty / 4 + store->space.fresh.count / 4 + 64;
+	return dirty + dirty / 4 + store->space.fresh.count + CHECKPOINT_BLOCKS;
+}
+
+/* What the index takes that is dirty now, at most: a group that is not the last has 16 blocks of blobs and more. */
+static uint64_t index_blocks(const struct mojo_store *store)
+{
+	uint64_t dirty = store->blobs.dirty_blocks;
+	static_assert(GROUP_BYTES / MOJO_PAGE_SIZE_MAX >= 16, "in a group");
+	return dirty + dirty / 16 + 1;
 }
 
 bool mojo_checkpoint_due(const struct mojo_store *store, unsigned factor)
@@ -240,9 +250,14 @@ static int take(struct mojo_store *store, bool hold)
 	} while (!err && !mojo_log_is_empty(log));
 	if (!err)
 		err = log->failed;
-	/* In the middle there is no way back. */
 	if (!err) {
-		err = mojo_log_secure(log, mojo_checkpoint_blocks(store));
+		err = mojo_space_settle(&store->space);
+		if (err)
+			mojo_poison(store, err, "noting dead space for a checkpoint");
+	}
+	/* Now it is known how much will be written. In the middle there is no way back. */
+	if (!err) {
+		err = mojo_log_secure(log, index_blocks(store));
 		if (err && err != -ENOSPC)
 			mojo_poison(store, err, "making room for a checkpoint");
 	}

@@ -29,8 +29,8 @@ void mojo_checkpoint_wait(struct mojo_store *store);
 /* mojo_checkpoint_due - has the log, or the index in memory, grown past @factor times its limit? */
 bool mojo_checkpoint_due(const struct mojo_store *store, unsigned factor);
 
-/* mojo_checkpoint_blocks - disk space that a checkpoint may take now, at most. The space tree grows while deaths are
- * noted. */
+/* mojo_checkpoint_blocks - disk space to be left over for checkpoints, so that one is possible now, and those behind it
+ * that give back what is dead. The space tree changes while deaths are noted: a leaf for each group of them, at most. */
 uint64_t mojo_checkpoint_blocks(const struct mojo_store *store);
 
 /* mojo_root_write - encode @root and put it into slot @slot of the state file, on stable storage. */

@@ -272,7 +272,10 @@ static int make_next_chunk(struct mojo_log *log)
 	uint64_t first = (uint64_t)number * log->chunk_blocks;
 	if (first + log->chunk_blocks - 1 > MOJO_ADDRESS_MAX)
 		return -ENOSPC; /* the store has used up its addresses */
-	int err = mojo_chunks_create(log->chunks, number, log->hooks.spare(log->hooks.arg));
+	int64_t spare = log->hooks.spare(log->hooks.arg);
+	int err = mojo_chunks_create(log->chunks, number, spare);
+	if (err && spare >= 0)
+		log->hooks.unused(log->hooks.arg, (uint32_t)spare);
 	if (err)
 		return err;
 	log->next_chunk = number;

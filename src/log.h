@@ -79,6 +79,8 @@ struct mojo_log_hooks {
 	void (*dead)(void *arg, uint64_t address, uint64_t count);
 	/* Number of a chunk to recycle, or -1. */
 	int64_t (*spare)(void *arg);
+	/* The one that was got last could not be made use of, and is spare still. */
+	void (*unused)(void *arg, uint32_t chunk);
 	/* The place for the next groups is running out where flushing them is cheap: mojo_log_prepare() is of use. */
 	void (*scarce)(void *arg);
 	/* Something went wrong for good. */

@@ -478,6 +478,13 @@ int64_t mojo_space_take_spare(struct mojo_space_map *space)
 	return chunk;
 }
 
+void mojo_space_return_spare(struct mojo_space_map *space, uint32_t chunk)
+{
+	assert(space->taken_count && space->taken[space->taken_count - 1] == chunk);
+	space->taken_count--;
+	space->spares[space->spare_count++] = chunk;
+}
+
 int mojo_space_is_dead(struct mojo_space_map *space, uint64_t address, bool *ret_dead)
 {
 	struct group_value value;

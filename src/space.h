@@ -88,6 +88,8 @@ int mojo_space_reclaim_end(struct mojo_space_map *space);
 /* mojo_space_take_spare - number of a chunk to recycle, or -1. The caller renames it. Does not touch the tree,
  * which may be on its way to the disk. */
 int64_t mojo_space_take_spare(struct mojo_space_map *space);
+/* mojo_space_return_spare - @chunk, that was just taken, could not be renamed: nothing has happened. */
+void mojo_space_return_spare(struct mojo_space_map *space, uint32_t chunk);
 
 /* mojo_space_is_dead - is the block known dead (in any generation)? For checks. */
 int mojo_space_is_dead(struct mojo_space_map *space, uint64_t address, bool *ret_dead);

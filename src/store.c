@@ -25,8 +25,8 @@
 #define IDLE_NS          5000000000ll
 #define MARK_NS          60000000000ll
 #define MARK_SHARE       50           /* marking takes no more than one part in so many of the time */
-#define REMOVAL_BYTES    (2u << 20)   /* of the log that only removals may use when the disk is full */
-#define RESERVED_BYTES   (2u << 20)   /* and that only they and what mojo_reserve() is for may use */
+#define KEPT_BYTES       (2u << 20)   /* of the log that only removals may use when the disk is full; then again as */
+#define KEPT_BLOCKS      48u          /* much for what mojo_reserve() is for. At least so many blocks, however large */
 #define RETRY_DEAD_BYTES (256u << 10) /* dead space for which a full disk is worth two checkpoints */
 #define CLOSE_DEAD_BYTES (1u << 20)   /* dead space for which closing takes a second checkpoint */
 
@@ -179,6 +179,12 @@ static int64_t hook_spare(void *arg)
 	return mojo_space_take_spare(&store->space);
 }
 
+static void hook_unused(void *arg, uint32_t chunk)
+{
+	struct mojo_store *store = arg;
+	mojo_space_return_spare(&store->space, chunk);
+}
+
 static void hook_scarce(void *arg)
 {
 	struct mojo_store *store = arg;
@@ -204,12 +210,14 @@ int mojo_poison(struct mojo_store *store, int error, const char *what)
  * headers of groups, and what changes in the index, come on top: a quarter, beside what is always kept. */
 static uint64_t reserved_blocks(const struct mojo_store *store, enum mojo_claim claim)
 {
-	uint64_t blocks = mojo_checkpoint_blocks(store);
+	uint64_t blocks = mojo_checkpoint_blocks(store), kept = KEPT_BYTES / mojo_page_size(store);
+	if (kept < KEPT_BLOCKS)
+		kept = KEPT_BLOCKS;
 	if (claim != MOJO_CLAIM_REMOVAL)
-		blocks += REMOVAL_BYTES / mojo_page_size(store);
+		blocks += kept;
 	if (claim == MOJO_CLAIM_NEW) {
 		uint64_t bytes = store->reserve ? store->reserve(store->reserve_arg) : 0;
-		blocks += (RESERVED_BYTES + bytes + bytes / 4) / mojo_page_size(store);
+		blocks += kept + (bytes + bytes / 4) / mojo_page_size(store);
 	}
 	return blocks;
 }
@@ -453,6 +461,7 @@ static int init_rooms(struct mojo_store *store)
 		.share = hook_share,
 		.dead = hook_dead,
 		.spare = hook_spare,
+		.unused = hook_unused,
 		.scarce = hook_scarce,
 		.failed = hook_failed,
 		.arg = store,

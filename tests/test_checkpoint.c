@@ -345,6 +345,97 @@ static void test_a_spare_may_be_taken_while_the_index_is_written(void **state)
 	bench_assert(bench, MOJO_ACTIVE, file, 0, 1 << 20, 11);
 }
 
+static int no_rename(struct mojo_io *io, const char *from, const char *to)
+{
+	(void)io;
+	(void)from;
+	(void)to;
+	return -ENOSPC;
+}
+
+/* The host has no room for a name: the chunk is not forgotten for that, with all the space that it has. */
+static void test_a_spare_that_cannot_be_renamed_stays_one(void **state)
+{
+	struct bench *bench = *state;
+	const struct mojo_io_ops *real = bench->io->ops;
+	struct mojo_io_ops ops = *real;
+	uint32_t file = bench_file(bench, "f");
+	uint8_t page[BENCH_PAGE] = { 1 };
+	for (uint64_t i = 0; i < 12; i++) {
+		bench_put(bench, file, 0, 1 << 20, i);
+		bench_sync(bench);
+	}
+	for (int i = 0; i < 3; i++)
+		bench_checkpoint(bench);
+	assert_int_equal(bench->store->space.spare_count, MOJO_SPACE_SPARES);
+	ops.rename = no_rename;
+	bench->io->ops = &ops;
+	int err = 0;
+	for (uint64_t i = 0; !err; i++) {
+		assert_in_range(i, 0, 3000);
+		err = mojo_write(bench->store, file, i % 256 * BENCH_PAGE, page, BENCH_PAGE);
+	}
+	assert_int_equal(err, -ENOSPC);
+	bench->io->ops = real;
+	assert_int_equal(bench->store->space.spare_count, MOJO_SPACE_SPARES);
+	bench_put(bench, file, 0, 1 << 20, 77);
+	bench_sync(bench);
+	for (int i = 0; i < 3; i++)
+		bench_checkpoint(bench);
+	assert_false(bench_info(bench).failed);
+	bench_assert_accounts(bench, false);
+	bench_reopen(bench);
+	bench_assert(bench, MOJO_ACTIVE, file, 0, 1 << 20, 77);
+}
+
+/* As in a store of some TiB whose pages are overwritten all over it: nearly each group with dead blocks is in a leaf of
+ * its own. @chunks: the groups are in those, of which there is no file, behind all that is in use. */
+static void kill_all_over(struct bench *bench, unsigned chunks, unsigned step, unsigned block)
+{
+	for (unsigned i = 0; i < chunks; i += step)
+		mojo_space_kill(&bench->store->space, (uint64_t)(1000 + i) * BENCH_PER_CHUNK + block, 1);
+}
+
+static void test_dead_blocks_all_over_the_store_on_a_full_disk(void **state)
+{
+	struct bench *bench = *state;
+	struct mojo_io_space space;
+	uint32_t file = bench_file(bench, "f");
+	unsigned refused = 0, block = 1;
+	uint8_t page[BENCH_PAGE] = { 1 };
+	int err = -ENOSPC;
+	bench_put(bench, file, 0, 1 << 20, 1);
+	kill_all_over(bench, 4000, 1, 0);
+	for (int i = 0; i < 3; i++)
+		bench_checkpoint(bench);
+	/* Not possible, or possible; but not begun and given up in the middle. */
+	for (uint64_t room = 0; err; room += 64 << 10) {
+		assert_in_range(room, 0, 64 << 20);
+		kill_all_over(bench, 4000, 10, block++);
+		pthread_mutex_lock(&bench->store->mu);
+		mojo_log_trim(&bench->store->log); /* nothing is allocated ahead */
+		pthread_mutex_unlock(&bench->store->mu);
+		assert_ok(bench->io->ops->space(bench->io, &space));
+		mojo_io_memory_limit(bench->io, space.total - space.free + room);
+		err = mojo_checkpoint(bench->store);
+		if (err)
+			assert_int_equal(err, -ENOSPC);
+		refused += err != 0;
+		assert_false(bench_info(bench).failed);
+		mojo_io_memory_limit(bench->io, 1ull << 40);
+	}
+	assert_true(refused > 0);
+	/* And while writes are accepted it is possible. */
+	for (unsigned i = 0; i < 6; i++) {
+		kill_all_over(bench, 4000, 10, block++);
+		assert_ok(mojo_write(bench->store, file, i * BENCH_PAGE, page, BENCH_PAGE));
+		assert_ok(bench->io->ops->space(bench->io, &space));
+		mojo_io_memory_limit(bench->io, space.total - space.free);
+		bench_checkpoint(bench);
+		mojo_io_memory_limit(bench->io, 1ull << 40);
+	}
+}
+
 /* A data file that is removed is in no account from the next root on: it must not come back. */
 static void test_a_removed_chunk_stays_removed_when_the_power_fails(void **state)
 {
@@ -612,6 +703,8 @@ int main(void)
 		BENCH_TEST(test_blobs_without_a_root_are_dead),
 		BENCH_TEST(test_one_larger_than_a_chunk_is_whole),
 		BENCH_TEST(test_a_spare_may_be_taken_while_the_index_is_written),
+		BENCH_TEST(test_a_spare_that_cannot_be_renamed_stays_one),
+		BENCH_TEST(test_dead_blocks_all_over_the_store_on_a_full_disk),
 		BENCH_TEST(test_a_removed_chunk_stays_removed_when_the_power_fails),
 		BENCH_TEST(test_two_roots_are_never_on_their_way_at_once),
 		BENCH_TEST(test_changes_go_on_while_it_flushes_and_gives_back),

@@ -203,6 +203,13 @@ static int64_t on_spare(void *arg)
 	return spare;
 }
 
+static void on_unused(void *arg, uint32_t chunk)
+{
+	struct world *world = arg;
+	assert_int_equal(world->spare, -1);
+	world->spare = chunk;
+}
+
 static void on_scarce(void *arg)
 {
 	struct world *world = arg;
@@ -239,8 +246,8 @@ static int setup(void **state)
 	mojo_chunks_init(&world->chunks, world->io, PAGE, PER_CHUNK, false);
 	assert_ok(mojo_chunks_create(&world->chunks, 0, -1));
 	pthread_mutex_init(&world->mu, NULL);
-	struct mojo_log_hooks hooks = { on_inode, on_file,  on_pages,  on_hold,   on_share,
-					on_dead,  on_spare, on_scarce, on_failed, world };
+	struct mojo_log_hooks hooks = { on_inode, on_file,   on_pages,  on_hold,   on_share, on_dead,
+					on_spare, on_unused, on_scarce, on_failed, world };
 	assert_ok(mojo_log_init(&world->log, &world->mu, &world->chunks, &hooks, store_id));
 	world->spare = -1;
 	world->log.sequence = 1;
@@ -1099,6 +1106,31 @@ static void test_a_spare_chunk_is_used_again(void **state)
 	assert_int_equal(mojo_chunks_exists(&world->chunks, 1), 1);
 }
 
+static int no_rename(struct mojo_io *io, const char *from, const char *to)
+{
+	(void)io;
+	(void)from;
+	(void)to;
+	return -ENOSPC;
+}
+
+static void test_a_spare_chunk_that_cannot_be_renamed_is_there_for_the_next(void **state)
+{
+	struct world *world = *state;
+	assert_ok(mojo_chunks_create(&world->chunks, 500, -1));
+	world->spare = 500;
+	gate.ops.rename = no_rename;
+	for (int i = 0; i < 10; i++)
+		assert_errno(mojo_log_secure(&world->log, PER_CHUNK + 1), ENOSPC);
+	assert_int_equal(world->spare, 500);
+	gate.ops.rename = gate.real->rename;
+	assert_ok(mojo_log_secure(&world->log, PER_CHUNK + 1));
+	assert_int_equal(world->spare, -1);
+	assert_int_equal(mojo_chunks_exists(&world->chunks, 500), 0);
+	assert_int_equal(mojo_chunks_exists(&world->chunks, 1), 1);
+	assert_int_equal(world->failures, 0);
+}
+
 static void test_a_reservation_is_contiguous(void **state)
 {
 	struct world *world = *state;
@@ -1424,6 +1456,7 @@ int main(void)
 		WITH_LOG(test_the_log_rolls_into_the_next_chunk),
 		WITH_LOG(test_a_batch_over_two_chunks_is_durable_in_both),
 		WITH_LOG(test_a_spare_chunk_is_used_again),
+		WITH_LOG(test_a_spare_chunk_that_cannot_be_renamed_is_there_for_the_next),
 		WITH_LOG(test_a_reservation_is_contiguous),
 		WITH_LOG(test_a_full_disk_is_told_before_anything_changes),
 		WITH_LOG(test_the_last_of_a_disk_is_used),

@@ -7,7 +7,7 @@
 
 #include "../fuse/rollback.h"
 
-#define ROOM   (24u << 20) /* the disk's, beside what is there */
+#define ROOM   (32u << 20) /* the disk's, beside what is there */
 #define SECTOR 512u
 #define PIECE  (128u << 10) /* the most that is written at a time */
 

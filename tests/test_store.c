@@ -1646,9 +1646,8 @@ static void test_after_a_failed_flush_nothing_is_accepted(void **state)
 	}
 }
 
-static void test_a_full_disk_is_survived(void **state)
+static void survive_a_full_disk(struct fixture *f)
 {
-	struct fixture *f = *state;
 	uint32_t keep = make_file(f, "keep");
 	uint32_t bucket = make_file(f, "a");
 	unsigned char *buf = malloc(PAGE * 16);
@@ -1659,7 +1658,7 @@ static void test_a_full_disk_is_survived(void **state)
 	fill(buf, PAGE * 16, 9);
 	put(f, keep, 0, 100000, 1);
 	assert_int_equal(mojo_sync(f->store), 0);
-	mojo_io_memory_limit(f->io, 24 << 20);
+	mojo_io_memory_limit(f->io, 32 << 20);
 	while (!error && written < 64 << 20) {
 		error = mojo_write(f->store, bucket, written, buf, PAGE * 16);
 		if (!error)
@@ -1686,9 +1685,69 @@ static void test_a_full_disk_is_survived(void **state)
 	free(buf);
 }
 
-static uint64_t asked_for(void *arg)
+/* The store is made anew, with pages of @bytes. */
+static void with_pages_of(struct fixture *f, uint32_t bytes)
 {
-	return *(uint64_t *)arg;
+	struct mojo_io *io;
+
+	if (f->store)
+		close_store(f);
+	assert_int_equal(mojo_io_memory(&io), 0);
+	replace_io(f, io);
+	f->geometry.page_size = bytes;
+	assert_int_equal(mojo_create(f->io, &f->geometry, &f->config), 0);
+	open_store(f);
+}
+
+static void test_a_full_disk_is_survived(void **state)
+{
+	for (uint32_t page = 4096; page <= 65536; page *= 4) {
+		with_pages_of(*state, page);
+		survive_a_full_disk(*state);
+	}
+}
+
+/* Files, one page each, until no more fit; then all of them go one by one, each for itself on stable storage, though
+ * nothing is free. None may be refused. */
+static void remove_one_by_one(struct fixture *f)
+{
+	uint32_t page = f->geometry.page_size;
+	unsigned char *buf = malloc(page);
+	struct mojo_attr attr;
+	unsigned files = 0;
+	char name[16];
+	int error;
+
+	assert_non_null(buf);
+	fill(buf, page, 3);
+	mojo_io_memory_limit(f->io, info_of(f).store_bytes + (24 << 20));
+	do {
+		snprintf(name, sizeof(name), "%u", files);
+		error = mojo_mknod(f->store, MOJO_ROOT_BUCKET, name, S_IFREG | 0600, 0, 0, 0, &attr);
+		files += !error;
+		if (!error)
+			error = mojo_write(f->store, attr.bucket, 0, buf, page);
+		if (files % 16 == 0)
+			assert_int_equal(mojo_sync(f->store), 0);
+	} while (!error);
+	assert_int_equal(error, -ENOSPC);
+	for (unsigned i = 0; i < files; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		error = mojo_unlink(f->store, MOJO_ROOT_BUCKET, name);
+		if (error)
+			fail_msg("pages of %u: file %u of %u cannot be removed: %s", page, i, files, strerror(-error));
+		assert_int_equal(mojo_sync(f->store), 0);
+	}
+	assert_false(info_of(f).failed);
+	free(buf);
+}
+
+static void test_files_are_removed_one_by_one_on_a_full_disk(void **state)
+{
+	for (uint32_t page = 4096; page <= 65536; page *= 4) {
+		with_pages_of(*state, page);
+		remove_one_by_one(*state);
+	}
 }
 
 /* As much as ordinary writes get. */
@@ -1710,11 +1769,62 @@ static void fill_disk(struct fixture *f, uint32_t bucket)
 	free(buf);
 }
 
+/* Somebody else takes whatever is free, and what comes back, too. How many files can be removed, each for itself on
+ * stable storage? */
+static unsigned remove_what_can_be(struct fixture *f)
+{
+	enum { FILES = 2000 };
+	uint32_t page = f->geometry.page_size;
+	unsigned char *buf = malloc(page);
+	struct mojo_attr attr;
+	unsigned removed = 0;
+	char name[16];
+	int error = 0;
+
+	assert_non_null(buf);
+	fill(buf, page, 3);
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(mojo_mknod(f->store, MOJO_ROOT_BUCKET, name, S_IFREG | 0600, 0, 0, 0, &attr), 0);
+		assert_int_equal(mojo_write(f->store, attr.bucket, 0, buf, page), 0);
+	}
+	mojo_io_memory_limit(f->io, info_of(f).store_bytes + (16 << 20));
+	fill_disk(f, attr.bucket);
+	mojo_io_memory_limit(f->io, 0);
+	while (removed < FILES && !error) {
+		snprintf(name, sizeof(name), "%u", removed);
+		error = mojo_unlink(f->store, MOJO_ROOT_BUCKET, name);
+		removed += !error;
+		assert_int_equal(mojo_sync(f->store), 0);
+	}
+	assert_int_equal(error, -ENOSPC);
+	assert_false(info_of(f).failed);
+	free(buf);
+	return removed;
+}
+
+static void test_removals_have_room_of_their_own_whatever_the_pages(void **state)
+{
+	for (uint32_t page = 4096; page <= 65536; page *= 4) {
+		unsigned removed;
+
+		((struct fixture *)*state)->geometry.chunk_bytes = 256 * page > CHUNK_BYTES ? 256 * page : CHUNK_BYTES;
+		with_pages_of(*state, page);
+		removed = remove_what_can_be(*state);
+		if (removed < 64)
+			fail_msg("pages of %u: only %u files could be removed", page, removed);
+	}
+}
+
+static uint64_t asked_for(void *arg)
+{
+	return *(uint64_t *)arg;
+}
+
 /* Time and again, and also when a crash came before it was needed. */
-static void test_what_is_reserved_is_there_on_a_full_disk(void **state)
+static void use_what_is_reserved(struct fixture *f)
 {
 	enum { DATABASE_BYTES = 6 << 20, PIECE = 16 * PAGE, ROUNDS = 24 };
-	struct fixture *f = *state;
 	uint32_t bucket = make_file(f, "db"), filler = make_file(f, "filler");
 	unsigned char *buf = malloc(PIECE);
 	uint64_t kept = DATABASE_BYTES;
@@ -1751,6 +1861,18 @@ static void test_what_is_reserved_is_there_on_a_full_disk(void **state)
 	for (uint64_t at = 0; at < DATABASE_BYTES; at += PIECE)
 		assert_put(f, MOJO_ACTIVE, bucket, at, PIECE, ROUNDS << 16 | at / PIECE);
 	free(buf);
+}
+
+static void test_what_is_reserved_is_there_on_a_full_disk(void **state)
+{
+	use_what_is_reserved(*state);
+}
+
+/* A block is then as much as sixteen, and 2 MiB are only 32 of them. */
+static void test_what_is_reserved_is_there_with_large_pages(void **state)
+{
+	with_pages_of(*state, 65536);
+	use_what_is_reserved(*state);
 }
 
 /* It cannot be allocated ahead, for no chunk has room for it; but it has to be free. */
@@ -2208,8 +2330,11 @@ int main(int argc, char **argv)
 		WITHOUT_STORE(test_a_power_cut_that_tears_loses_nothing),
 		WITHOUT_STORE(test_a_full_disk_anywhere_loses_nothing),
 		WITH_STORE(test_after_a_failed_flush_nothing_is_accepted),
-		WITH_STORE(test_a_full_disk_is_survived),
+		WITHOUT_STORE(test_a_full_disk_is_survived),
+		WITHOUT_STORE(test_files_are_removed_one_by_one_on_a_full_disk),
+		WITHOUT_STORE(test_removals_have_room_of_their_own_whatever_the_pages),
 		WITH_STORE(test_what_is_reserved_is_there_on_a_full_disk),
+		WITHOUT_STORE(test_what_is_reserved_is_there_with_large_pages),
 		WITH_STORE(test_more_than_a_chunk_can_be_reserved),
 		WITH_STORE(test_overwriting_does_not_grow_the_store),
 		WITH_STORE(test_maintenance_keeps_the_store_small),
