@@ -473,6 +473,7 @@ static bool takes_set_id(fuse_req_t req, unsigned mask)
 static int set_attributes(struct ops *ops, fuse_req_t req, uint32_t bucket, unsigned mask, struct mojo_attr *attr)
 {
 	struct mojo_store *store = tree_store(ops->tree);
+	struct tree_node node = { .kind = TREE_BUCKET, .version = MOJO_ACTIVE, .bucket = bucket };
 	bool cuts = false;
 	int error;
 
@@ -495,6 +496,8 @@ static int set_attributes(struct ops *ops, fuse_req_t req, uint32_t bucket, unsi
 		cuts = attr->size == 0 && ops->ordered_journals && journal_is_hot_bucket(store, bucket);
 	}
 	error = mojo_setattr(store, bucket, mask, attr, attr);
+	if (!error && mask & MOJO_SET_SIZE)
+		distrust_cut(&ops->distrust, tree_ino(node), attr->size);
 	if (!error && cuts)
 		atomic_store(&ops->cut_journal, true);
 	if (!error && mask & MOJO_SET_SIZE && attr->size == 0)
@@ -679,6 +682,7 @@ static void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
 	}
 	if (size > BUFFER_BYTES)
 		size = BUFFER_BYTES;
+	distrust_read(&ops->distrust, ino, (uint64_t)offset, size);
 	error = tree_read(ops->tree, tree_node(ino), (uint64_t)offset, buffer, size, &length);
 	if (error)
 		reply_error(req, error);
@@ -709,6 +713,7 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	struct ops *ops = begin_transfer(req, COUNTER_WRITE, size);
 	struct tree_node node = tree_node(ino);
 	struct tree_file *file = handle_file(fi);
+	bool is_noted;
 	int error;
 
 	if (tree_is_frozen(node))
@@ -719,13 +724,16 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		if (file)
 			evidence_writing(tree_evidence(ops->tree), tree_file_evidence(file), (uint64_t)offset, buf,
 					 size);
+		is_noted = distrust_begin_write(&ops->distrust, ino);
 		error = write_bucket(ops, node.bucket, (uint64_t)offset, buf, size, fi->writepage);
+		if (is_noted)
+			distrust_end_write(&ops->distrust, ino, (uint64_t)offset, size, error);
 	}
 	/* While a file has such bits the kernel delays no write to it, so the caller is known. */
 	if (!error && file && !fi->writepage && !keeps_set_id(req) && tree_written(ops->tree, file))
 		forget_attributes(ops, ino);
-	if (error && fi->writepage)
-		distrust_note(&ops->distrust, ino);
+	if (error && fi->writepage && size)
+		distrust_note(&ops->distrust, ino, (uint64_t)offset, size);
 	if (error)
 		reply_error(req, error);
 	else
@@ -838,6 +846,68 @@ static bool only_orders(struct ops *ops, uint32_t bucket)
 	return journal_only_orders(store, bucket) || (ops->durable_unlink && journal_takes_back(store, bucket));
 }
 
+static void sync_node(struct ops *ops, fuse_req_t req, struct tree_node node, struct tree_file *file, int error)
+{
+	if (!error && is_synced(ops, node))
+		error = rollback_sync(tree_rollback(ops->tree), node.bucket);
+	if (!error && file)
+		evidence_synced(tree_evidence(ops->tree), tree_file_evidence(file));
+	if (!error && is_synced(ops, node) && !only_orders(ops, node.bucket))
+		error = sync_all(ops);
+	reply_error(req, error);
+}
+
+/* An fsync of a file of which something that was refused is missing. The kernel waits for its answer, and keeps the
+ * handle, and all others from cutting the file. */
+struct late_sync {
+	struct ops *ops;
+	fuse_req_t req;
+	fuse_ino_t ino;
+	struct tree_file *file; /* borrowed; NULL: there is no handle */
+};
+
+static int write_late(void *arg, uint64_t offset, const void *bytes, size_t length)
+{
+	struct late_sync *late = arg;
+
+	if (late->file)
+		evidence_writing(tree_evidence(late->ops->tree), tree_file_evidence(late->file), offset, bytes, length);
+	return write_bucket(late->ops, tree_node(late->ino).bucket, offset, bytes, length, true);
+}
+
+static void *sync_late(void *arg)
+{
+	struct late_sync *late = arg;
+	struct ops *ops = late->ops;
+	int error = distrust_bring(&ops->distrust, ops->mount, late->ino, write_late, late);
+
+	sync_node(ops, late->req, tree_node(late->ino), late->file, error);
+	free(late);
+	distrust_bringing(&ops->distrust, false);
+	return NULL;
+}
+
+/* By a thread of its own: the kernel's answer has to be taken by those that serve. */
+static int begin_late_sync(struct ops *ops, fuse_req_t req, fuse_ino_t ino, struct tree_file *file)
+{
+	struct late_sync *late = malloc(sizeof(*late));
+	pthread_t thread;
+	int error = late ? 0 : -ENOMEM;
+
+	if (!error) {
+		*late = (struct late_sync){ ops, req, ino, file };
+		distrust_bringing(&ops->distrust, true);
+		error = -pthread_create(&thread, NULL, sync_late, late);
+		if (!error)
+			pthread_detach(thread);
+		else
+			distrust_bringing(&ops->distrust, false);
+	}
+	if (error)
+		free(late);
+	return error;
+}
+
 static void do_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct ops *ops = begin(req, COUNTER_FSYNC);
@@ -845,13 +915,22 @@ static void do_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	int error = 0;
 
 	(void)datasync;
-	if (is_synced(ops, node))
-		error = rollback_sync(tree_rollback(ops->tree), node.bucket);
-	if (!error && handle_file(fi))
-		evidence_synced(tree_evidence(ops->tree), tree_file_evidence(handle_file(fi)));
-	if (!error && is_synced(ops, node) && !only_orders(ops, node.bucket))
-		error = sync_all(ops);
-	reply_error(req, error);
+	if (is_synced(ops, node) && distrust_lacks(&ops->distrust, ino)) {
+		error = begin_late_sync(ops, req, ino, handle_file(fi));
+		if (!error)
+			return;
+	}
+	sync_node(ops, req, node, handle_file(fi), error);
+}
+
+static void do_retrieve_reply(fuse_req_t req, void *cookie, fuse_ino_t ino, off_t offset, struct fuse_bufvec *bufv)
+{
+	struct ops *ops = fuse_req_userdata(req);
+
+	(void)ino;
+	(void)offset;
+	distrust_answer(&ops->distrust, cookie, bufv);
+	fuse_reply_none(req);
 }
 
 static void do_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -1048,6 +1127,7 @@ const struct fuse_lowlevel_ops *ops_table(void)
 		.copy_file_range = do_copy_file_range,
 		.fsync = do_fsync,
 		.fsyncdir = do_fsyncdir,
+		.retrieve_reply = do_retrieve_reply,
 		.opendir = do_opendir,
 		.readdir = do_readdir,
 		.readdirplus = do_readdirplus,
