@@ -649,4 +649,7 @@ void bench_flip_block(struct bench *bench, uint64_t address, uint32_t offset)
 	char path[MOJO_CHUNK_PATH_BYTES];
 	mojo_chunk_path((uint32_t)(address / per_chunk), path);
 	assert_ok(mojo_io_memory_flip(bench->io, path, address % per_chunk * bench->geometry.page_size + offset, 0x10));
+	/* An open store may still know what it wrote there, for some time. */
+	if (bench->store)
+		mojo_recent_drop(&bench->store->chunks.recent, address, 1);
 }
