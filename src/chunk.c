@@ -119,8 +119,10 @@ static void leave(struct mojo_chunks *chunks, struct mojo_chunk_file *f)
 	pthread_mutex_unlock(&chunks->mu);
 }
 
+/* The chunk's file goes, or gets another name: nothing is known of it any more. */
 static void forget(struct mojo_chunks *chunks, uint32_t number)
 {
+	mojo_recent_drop(&chunks->recent, (uint64_t)number * chunks->chunk_blocks, chunks->chunk_blocks);
 	pthread_mutex_lock(&chunks->mu);
 	struct mojo_chunk_file *f = find(chunks, number);
 	if (f && f->users) {
@@ -150,11 +152,9 @@ static uint64_t offset_of(const struct mojo_chunks *chunks, uint64_t address)
 	return address % chunks->chunk_blocks * chunks->block_bytes;
 }
 
-/* From the file, whatever is kept in memory. */
+/* From the file, whatever is kept in memory; of one chunk. */
 static int read_file(struct mojo_chunks *chunks, uint64_t address, void *buf, size_t bytes, size_t *ret_bytes)
 {
-	if (!in_one_chunk(chunks, address, bytes))
-		return -EUCLEAN;
 	struct mojo_chunk_file *f;
 	int err = acquire(chunks, number_of(chunks, address), &f);
 	if (err == -ENOENT) {
@@ -170,6 +170,8 @@ static int read_file(struct mojo_chunks *chunks, uint64_t address, void *buf, si
 
 int mojo_chunks_read_some(struct mojo_chunks *chunks, uint64_t address, void *buf, size_t bytes, size_t *ret_bytes)
 {
+	if (!in_one_chunk(chunks, address, bytes))
+		return -EUCLEAN;
 	if (!mojo_recent_get(&chunks->recent, address, buf, bytes))
 		return read_file(chunks, address, buf, bytes, ret_bytes);
 	*ret_bytes = bytes;
@@ -178,6 +180,8 @@ int mojo_chunks_read_some(struct mojo_chunks *chunks, uint64_t address, void *bu
 
 int mojo_chunks_read_file(struct mojo_chunks *chunks, uint64_t address, void *buf, size_t bytes)
 {
+	if (!in_one_chunk(chunks, address, bytes))
+		return -EUCLEAN;
 	size_t got;
 	int err = read_file(chunks, address, buf, bytes, &got);
 	return !err && got != bytes ? -EIO : err;
@@ -304,12 +308,10 @@ int mojo_chunks_create(struct mojo_chunks *chunks, uint32_t number, int64_t recy
 	mojo_chunk_path(number, path);
 	int err = 0;
 	forget(chunks, number);
-	mojo_recent_drop(&chunks->recent, (uint64_t)number * chunks->chunk_blocks, chunks->chunk_blocks);
 	if (recycled >= 0) {
 		char old[MOJO_CHUNK_PATH_BYTES];
 		mojo_chunk_path((uint32_t)recycled, old);
 		forget(chunks, (uint32_t)recycled);
-		mojo_recent_drop(&chunks->recent, (uint64_t)recycled * chunks->chunk_blocks, chunks->chunk_blocks);
 		err = io->ops->rename(io, old, path);
 	}
 	if (recycled < 0 || err == -ENOENT) {
@@ -328,7 +330,6 @@ int mojo_chunks_remove(struct mojo_chunks *chunks, uint32_t number)
 	char path[MOJO_CHUNK_PATH_BYTES];
 	mojo_chunk_path(number, path);
 	forget(chunks, number);
-	mojo_recent_drop(&chunks->recent, (uint64_t)number * chunks->chunk_blocks, chunks->chunk_blocks);
 	int err = chunks->io->ops->unlink(chunks->io, path);
 	if (!err) {
 		pthread_mutex_lock(&chunks->mu);

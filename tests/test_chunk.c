@@ -140,6 +140,12 @@ static void test_a_transfer_never_crosses_into_the_next_chunk(void **state)
 	assert_errno(mojo_chunks_read(&world->chunks, PER_CHUNK - 1, buf, sizeof(buf)), EUCLEAN);
 	assert_errno(mojo_chunks_read_some(&world->chunks, PER_CHUNK - 1, buf, PAGE + 1, &got), EUCLEAN);
 	assert_errno(mojo_chunks_read_some(&world->chunks, MOJO_ADDRESS_MAX + 1, buf, PAGE, &got), EUCLEAN);
+	assert_errno(mojo_chunks_read_file(&world->chunks, PER_CHUNK - 1, buf, sizeof(buf)), EUCLEAN);
+	/* Nor where both sides are kept in memory. */
+	put_through(world, PER_CHUNK - 1, 1);
+	put_through(world, PER_CHUNK, 2);
+	assert_errno(mojo_chunks_read(&world->chunks, PER_CHUNK - 1, buf, sizeof(buf)), EUCLEAN);
+	assert_errno(mojo_chunks_read_some(&world->chunks, PER_CHUNK - 1, buf, PAGE + 1, &got), EUCLEAN);
 	mojo_chunks_prefetch(&world->chunks, PER_CHUNK - 1, sizeof(buf)); /* no harm */
 }
 
