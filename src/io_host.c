@@ -51,9 +51,14 @@ static struct host_io *host_of(struct mojo_io *io)
 	return (struct host_io *)io;
 }
 
+static struct host_file *file_of(struct mojo_io_file *file)
+{
+	return (struct host_file *)file;
+}
+
 static int fd_of(struct mojo_io_file *file)
 {
-	return ((struct host_file *)file)->fd;
+	return file_of(file)->fd;
 }
 
 /* The store's own directory is named "" in io.h, and "." in system calls. */
@@ -114,8 +119,8 @@ static void host_close(struct mojo_io_file *file)
 		return;
 	/* Linux releases the descriptor whatever close() says, and flush() has reported what matters. */
 	close(fd_of(file));
-	if (((struct host_file *)file)->direct >= 0)
-		close(((struct host_file *)file)->direct);
+	if (file_of(file)->direct >= 0)
+		close(file_of(file)->direct);
 	free(file);
 }
 
@@ -201,7 +206,7 @@ static int host_write(struct mojo_io_file *file, const struct iovec *vector, int
  * one is in use. Returns the descriptor, or -errno. */
 static int direct_fd(struct mojo_io_file *io_file)
 {
-	struct host_file *file = (struct host_file *)io_file;
+	struct host_file *file = file_of(io_file);
 	int fd = atomic_load(&file->direct), none = NO_DESCRIPTOR;
 	char path[32];
 

@@ -731,20 +731,20 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 
 	struct iovec *vector = malloc((log->flight_count + 1) * sizeof(*vector));
 	int count = (int)log->flight_count + 1;
-	bool cannot = false;
 	err = vector ? 0 : -ENOMEM;
 	if (vector) {
 		vector[0] = (struct iovec){ header, (size_t)group.header_blocks * log->block_bytes };
 		for (uint32_t i = 0; i < log->flight_count; i++)
 			vector[1 + i] = (struct iovec){ log->flight[i]->data, log->block_bytes };
-		err = through ? mojo_chunks_write_through(log->chunks, group.address, vector, count) : -EOPNOTSUPP;
-		/* Past its cache a host may want room for its accounts, of places that were allocated and never written, which it
-		 * keeps ready otherwise. What part of the group is there is written once more. */
-		if (err == -EOPNOTSUPP || (through && err == -ENOSPC)) {
-			cannot = through && err == -EOPNOTSUPP;
-			through = false;
-			err = mojo_chunks_write(log->chunks, group.address, vector, count);
+		if (through) {
+			err = mojo_chunks_write_through(log->chunks, group.address, vector, count);
+			log->cannot_write_through = err == -EOPNOTSUPP;
+			/* Past its cache a host may want room for its accounts, of places that were allocated and never written,
+			 * which it keeps ready otherwise. What part of the group is there is written once more. */
+			through = err != -EOPNOTSUPP && err != -ENOSPC;
 		}
+		if (!through)
+			err = mojo_chunks_write(log->chunks, group.address, vector, count);
 	}
 	const char *what = "writing to the log";
 	if (!err && end && !through) {
@@ -756,7 +756,6 @@ static int emit(struct mojo_log *log, bool end, const struct mojo_log_closing *c
 
 	pthread_mutex_lock(log->mu);
 	log->busy = false;
-	log->cannot_write_through |= cannot;
 	if (err) {
 		/* The pages stay in flight: what was written is still read as it was, until the store is closed. */
 		mojo_log_fail(log, err, what);

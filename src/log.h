@@ -108,7 +108,7 @@ struct mojo_log {
 	uint64_t preparing; /* first block of what is being prepared now, without the lock; 0: nothing is */
 	bool small;         /* the last batch was: it is worth it */
 	bool cannot_prepare;
-	bool cannot_write_through;
+	bool cannot_write_through; /* whoever has the group in flight may set it without the lock */
 	uint64_t free_tail,
 		free_blocks; /* with the tail there, the host had so many blocks free beyond the next chunk */
 	uint64_t sequence;   /* of the next group */
