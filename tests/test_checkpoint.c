@@ -318,12 +318,9 @@ static void test_one_larger_than_a_chunk_is_whole(void **state)
 	bench_assert_accounts(bench, false);
 }
 
-/* The chunk is full in the middle of a checkpoint, and a spare takes its place: the tree that knows of spares may
- * be on its way to the disk just then. */
-static void test_a_spare_may_be_taken_while_the_index_is_written(void **state)
+/* All spare chunks that there may be. The last that is written to the first MiB of @file has tag 11. */
+static void make_spares(struct bench *bench, uint32_t file)
 {
-	struct bench *bench = *state;
-	uint32_t file = bench_file(bench, "f");
 	for (uint64_t i = 0; i < 12; i++) {
 		bench_put(bench, file, 0, 1 << 20, i);
 		bench_sync(bench);
@@ -331,6 +328,15 @@ static void test_a_spare_may_be_taken_while_the_index_is_written(void **state)
 	for (int i = 0; i < 3; i++)
 		bench_checkpoint(bench);
 	assert_int_equal(bench->store->space.spare_count, MOJO_SPACE_SPARES);
+}
+
+/* The chunk is full in the middle of a checkpoint, and a spare takes its place: the tree that knows of spares may
+ * be on its way to the disk just then. */
+static void test_a_spare_may_be_taken_while_the_index_is_written(void **state)
+{
+	struct bench *bench = *state;
+	uint32_t file = bench_file(bench, "f");
+	make_spares(bench, file);
 	for (int i = 0; bench->store->space.spare_count == MOJO_SPACE_SPARES; i++) {
 		assert_in_range(i, 0, 3000);
 		bench_checkpoint(bench);
@@ -361,13 +367,7 @@ static void test_a_spare_that_cannot_be_renamed_stays_one(void **state)
 	struct mojo_io_ops ops = *real;
 	uint32_t file = bench_file(bench, "f");
 	uint8_t page[BENCH_PAGE] = { 1 };
-	for (uint64_t i = 0; i < 12; i++) {
-		bench_put(bench, file, 0, 1 << 20, i);
-		bench_sync(bench);
-	}
-	for (int i = 0; i < 3; i++)
-		bench_checkpoint(bench);
-	assert_int_equal(bench->store->space.spare_count, MOJO_SPACE_SPARES);
+	make_spares(bench, file);
 	ops.rename = no_rename;
 	bench->io->ops = &ops;
 	int err = 0;

@@ -310,9 +310,7 @@ fi
 
 note "a daemon that died"
 mount_store c
-kill -KILL "${daemon_of[$MNT]}"
-{ wait "${daemon_of[$MNT]}" || true; } 2>/dev/null
-unset "daemon_of[$MNT]"
+kill_at "$MNT"
 refused 1 'the daemon of the mount there has ended; remove the dead mount' state "$MNT"
 refused 1 'the daemon of the mount there has ended' commit "$MNT/sub" message
 mojofs state "$STORE" | grep -q '(not mounted)'

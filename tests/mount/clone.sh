@@ -21,10 +21,7 @@ taken() {
 
 # kill_and_check: what a crash leaves now is found to be sound
 kill_and_check() {
-	kill -KILL "${daemon_of[$MNT]}"
-	wait_for_end "${daemon_of[$MNT]}" 20 || fail "the daemon did not end"
-	wait "${daemon_of[$MNT]}" 2>/dev/null || true
-	unset "daemon_of[$MNT]"
+	kill_at "$MNT"
 	timeout -k 5 60 fusermount3 -u "$MNT"
 	timeout -k 5 120 "$MOJOFS" check --scrub "$STORE" >"$T/check" || fail "mojofs check: $(cat "$T/check")"
 }

@@ -220,7 +220,7 @@ full_disk() {
 		echo "$mode 150" >>"$T/state.$disk"
 	done
 	if [ "$disk" = ext4 ]; then
-		kill_daemon
+		crash_at "$MNT"
 		work fill # of what is kept for the rollbacks it gets nothing
 	fi
 	work check_full
@@ -234,10 +234,10 @@ full_disk() {
 		False "$disk: does the store refuse changes?"
 
 	note "$disk: the daemon is killed while nothing is free"
-	kill_daemon
+	crash_at "$MNT"
 	work check_full
 	work fail_again
-	kill_daemon
+	crash_at "$MNT"
 	work check_full
 
 	note "$disk: removing files makes room"
@@ -248,16 +248,6 @@ full_disk() {
 	work check
 	fill_again
 	unmount_at "$MNT"
-}
-
-kill_daemon() {
-	pid=${daemon_of[$MNT]}
-	kill -KILL "$pid"
-	wait_for_end "$pid" 20 || fail "kill -9 did not end the daemon"
-	wait "$pid" 2>/dev/null || true
-	unset "daemon_of[$MNT]"
-	fusermount3 -uz "$MNT"
-	mount_at "$STORE" "$MNT"
 }
 
 remount_at() {

@@ -125,16 +125,6 @@ work() {
 	timeout -k 5 120 python3 "$T/work.py" "$1" "$MNT" "${2:-}" "${3:-}" || fail "$*"
 }
 
-crash() {
-	pid=${daemon_of[$MNT]}
-	kill -KILL "$pid"
-	wait_for_end "$pid" 20 || fail "kill -9 did not end the daemon"
-	wait "$pid" 2>/dev/null || true
-	unset "daemon_of[$MNT]"
-	fusermount3 -uz "$MNT"
-	mount_at "$STORE" "$MNT"
-}
-
 mkdir "$T/disk"
 mount -t tmpfs -o size=64m tmpfs "$T/disk" 2>/dev/null || skip "a tmpfs cannot be mounted here"
 STORE="$T/disk/store"
@@ -147,7 +137,7 @@ for round in 1 2 3; do
 	acknowledged=$(work fail)
 	note "round $round: $acknowledged rows were acknowledged"
 	assert_eq "$(work rows)" "$acknowledged" "rows after a commit that failed"
-	crash
+	crash_at "$MNT"
 	assert_eq "$(work rows)" "$acknowledged" "rows after the daemon was killed"
 	rm "$MNT/filler"
 	sql "$MNT/a.db" "PRAGMA wal_checkpoint(TRUNCATE); DELETE FROM t WHERE i > 1" >/dev/null
@@ -158,7 +148,7 @@ for room in 0 128 256 384 512 640 768 896 1024 2048 3072 4096 6144 65536; do
 	work fill
 	before=$(work generation)
 	read -r last how <<<"$(work fail_normal $((room * 1024)))"
-	crash
+	crash_at "$MNT"
 	after=$(work generation)
 	note "synchronous=NORMAL, $room KiB given back: a checkpoint $how, generation $before to $last, $after after a crash"
 	[ "$after" -ge "$before" ] || fail "what was there before the disk was full is gone: $before, now $after"
@@ -175,7 +165,7 @@ for way in forgets reads; do
 	after=$(work generation)
 	note "synchronous=NORMAL, the kernel $way: generation $before to $last, $after for the next who opens it"
 	[ "$after" -ge "$before" ] || fail "what was there before the disk was full is gone: $before, now $after"
-	crash
+	crash_at "$MNT"
 	assert_eq "$(work generation)" "$after" "generation after a crash ($way)"
 	rm "$MNT/filler"
 	sql "$MNT/a.db" "PRAGMA wal_checkpoint(TRUNCATE)" >/dev/null

@@ -268,6 +268,22 @@ ended_cleanly() {
 	! grep -E 'ERROR: (Address|Leak)Sanitizer|runtime error:|Assertion' "$log" || fail "the daemon of $point misbehaved"
 }
 
+# kill_at MOUNT_POINT: the daemon is killed with SIGKILL; the dead mount stays
+kill_at() {
+	local pid=${daemon_of[$1]}
+	kill -KILL "$pid"
+	wait_for_end "$pid" 20 || fail "kill -9 did not end the daemon"
+	{ wait "$pid" || true; } 2>/dev/null
+	unset "daemon_of[$1]"
+}
+
+# crash_at MOUNT_POINT: the daemon is killed, and the store mounted again; who has the dead mount open keeps that
+crash_at() {
+	kill_at "$1"
+	fusermount3 -uz "$1"
+	mount_at "${store_of[$1]}" "$1"
+}
+
 # unmount_store NAME: unmount, see that the daemon ends cleanly and that the store opens again
 unmount_store() {
 	unmount_at "$T/$1"

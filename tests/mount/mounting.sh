@@ -143,11 +143,7 @@ for round in 1 2 3; do
 		db.execute("INSERT INTO t VALUES(?)", (n * 100 + 20,))
 		open("%s/unsynced-%d" % (mnt, n), "w").write("may be lost")
 	PY
-	pid=${daemon_of[$MNT]}
-	kill -KILL "$pid"
-	wait_for_end "$pid" 20 || fail "kill -9 did not end the daemon"
-	wait "$pid" 2>/dev/null || true
-	unset "daemon_of[$MNT]"
+	kill_at "$MNT"
 	assert_fails 'not connected' ls "$MNT"
 	assert_fails 'stale|not connected|endpoint' "$MOJOFS_FUSE" "$STORE" "$MNT"
 	fusermount3 -u "$MNT"
@@ -169,14 +165,10 @@ note "the next mount, on the same device, is not ended by what is left of a daem
 mount_store late
 echo x >"$MNT/f"
 device=$(stat -c %d "$MNT")
-pid=${daemon_of[$MNT]}
-left=$(pgrep -x -P "$pid" mojofs-flusher)
+left=$(pgrep -x -P "${daemon_of[$MNT]}" mojofs-flusher)
 track "$left"
 kill -STOP "$left"
-kill -KILL "$pid"
-wait_for_end "$pid" 20 || fail "kill -9 did not end the daemon"
-wait "$pid" 2>/dev/null || true
-unset "daemon_of[$MNT]"
+kill_at "$MNT"
 fusermount3 -u "$MNT"
 mount_store late
 [ "$device" = "$(stat -c %d "$MNT")" ] || note "(this kernel took another device: nothing is shown)"
